@@ -1,0 +1,1 @@
+"""SyncPortal: keeps records in step with master REST APIs that it does not control."""

@@ -1,0 +1,1 @@
+"""Who may call: API keys, roles, idempotency keys and the shape of API errors."""

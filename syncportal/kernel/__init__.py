@@ -1,0 +1,1 @@
+"""Generic building blocks without models and without words of the domain."""

@@ -1,0 +1,1 @@
+"""Operating the system: worker supervisor, health, start page, timetable."""

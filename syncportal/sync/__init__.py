@@ -1,0 +1,1 @@
+"""The life of one record: saving, pushing, conflicts, history."""
