@@ -1,1 +1,15 @@
-urlpatterns: list = []
+"""Every address of the product, in one list."""
+
+from django.contrib import admin
+from django.urls import path
+from django.views.generic import RedirectView
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
+    path("admin/", admin.site.urls),
+]
+
+handler400 = "syncportal.ops.error_pages.bad_request"
+handler403 = "syncportal.ops.error_pages.permission_denied"
+handler404 = "syncportal.ops.error_pages.page_not_found"
+handler500 = "syncportal.ops.error_pages.server_error"
