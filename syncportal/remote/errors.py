@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from enum import Enum
+from enum import StrEnum
 from typing import Any, ClassVar, Final
 
 from syncportal.remote.payloads import Answer, Exchange
 
 
-class ErrorKind(str, Enum):
+class ErrorKind(StrEnum):
     """Every kind of failure a call to a remote can have."""
 
     unreachable = "unreachable"
@@ -31,9 +31,6 @@ class ErrorKind(str, Enum):
     forbidden = "forbidden"
     conflict = "conflict"
     invalid_response = "invalid_response"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 TRANSIENT_KINDS: Final = frozenset({ErrorKind.unreachable, ErrorKind.timeout, ErrorKind.server_fault})
