@@ -1,0 +1,71 @@
+"""What all tests share.
+
+The suite runs twice: everything on SQLite, then the tests marked `db` on PostgreSQL (`python -m tests.postgres --
+pytest -m db`). The SQLite database is a file, with the settings of production: threads and child processes see it.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from django.conf import settings
+from django.db import connection
+
+from tests.postgres import given_url, running_server
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make test users cheap: the password hasher of production takes 0.2 s a user."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Give each test process a database of its own."""
+    worker = getattr(request.config, "workerinput", {}).get("workerid", "gw")
+    test = settings.DATABASES["default"].setdefault("TEST", {})
+    if connection.vendor == "postgresql":
+        test["NAME"] = f"test_syncportal_{os.getpid()}_{worker}"
+        connection.settings_dict["TEST"]["NAME"] = test["NAME"]
+        yield
+        return
+    folder = Path(tempfile.mkdtemp(prefix="syncportal-test-"))
+    test["NAME"] = str(folder / "test.sqlite3")
+    connection.settings_dict["TEST"]["NAME"] = test["NAME"]
+    yield
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def child_environment(transactional_db: None) -> dict[str, str]:
+    """Return an environment in which `manage.py` and other child processes use this test's database."""
+    wanted = connection.settings_dict
+    if connection.vendor == "sqlite":
+        url = f"sqlite:///{wanted['NAME']}"
+    else:
+        password = f":{quote(wanted['PASSWORD'], safe='')}" if wanted["PASSWORD"] else ""
+        host = quote(wanted["HOST"], safe="") + (f":{wanted['PORT']}" if wanted["PORT"] else "")
+        url = f"postgres://{wanted['USER']}{password}@{host}/{wanted['NAME']}"
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "syncportal.settings",
+        "DATABASE_URL": url,
+        "SECRET_KEY": settings.SECRET_KEY,
+        "ENCRYPTION_KEYS": ",".join(settings.ENCRYPTION_KEYS),
+        "REMOTE_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
+    }
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """Yield a PostgreSQL's DATABASE_URL, for tests that start processes on it whatever the suite runs on."""
+    given = given_url()
+    if given:
+        yield given
+    else:
+        with running_server() as url:
+            yield url

