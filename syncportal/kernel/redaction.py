@@ -35,7 +35,8 @@ _JSON_PAIR = re.compile(r'"((?:[^"\\]|\\.){1,200})"(\s*:\s*)("(?:[^"\\]|\\.)*"?|
 _JSON_KEY = re.compile(r'"((?:[^"\\]|\\.){1,200})"\s*:')
 _ESCAPE = re.compile(r"%[0-9A-F]{2}")
 _USERINFO = re.compile(r"(?<=://)[^/?#@\s]*@")
-_AUTH_VALUE = re.compile(r"(?i)\b(bearer|basic|token|apikey|digest)(\s+)([A-Za-z0-9+/=_.~-]{6,})")
+_AUTH_SCHEMES: Final = ("bearer", "basic", "token", "apikey", "digest")
+_AUTH_VALUE = re.compile(rf"(?i)\b({'|'.join(_AUTH_SCHEMES)})(\s+)([A-Za-z0-9+/=_.~-]{{6,}})")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _CONTROL_AND_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -53,6 +54,7 @@ class Redactor:
         self._cap = cap
         self._spellings = _spellings(self._secrets)
         self._known: dict[str, bool] = {}
+        self._headers: dict[tuple[str, str], tuple[str, str]] = {}
 
     def with_secrets(self, *secrets: str) -> Redactor:
         """Return a redactor that knows further secret values."""
@@ -69,9 +71,17 @@ class Redactor:
 
     def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         """Redact header values; a secret one keeps nothing but its name."""
-        return {
-            self.line(name): MASK if self.is_secret(name) else self.line(str(value)) for name, value in headers.items()
-        }
+        shown = {}
+        for name, value in headers.items():
+            pair = (name, value)
+            # Most headers are the same in every call.
+            found = self._headers.get(pair)
+            if found is None:
+                found = (self.line(name), MASK if self.is_secret(name) else self.line(str(value)))
+                if len(self._headers) < 500:
+                    self._headers[pair] = found
+            shown[found[0]] = found[1]
+        return shown
 
     def url(self, url: str) -> str:
         """Redact userinfo and secret query parameters of a URL or query string."""
@@ -85,7 +95,7 @@ class Redactor:
             text = _USERINFO.sub(f"{MASK}@", text)
         if "=" in text:
             text = _PAIR.sub(self._pair, text)
-        return visible(_AUTH_VALUE.sub(rf"\1\2{MASK}", text), keep_breaks=False)
+        return visible(_without_schemes(text), keep_breaks=False)
 
     def values(self, text: str) -> str:
         """Replace every known secret value in a text."""
@@ -144,7 +154,7 @@ class Redactor:
         text = _JSON_PAIR.sub(self._json_pair, text)
         if "=" in text:
             text = _PAIR.sub(self._pair, text)
-        return _AUTH_VALUE.sub(rf"\1\2{MASK}", text)
+        return _without_schemes(text)
 
     def _pair(self, match: re.Match[str]) -> str:
         return f"{match[1]}{match[2]}={MASK}" if match[3] and self.is_secret(unquote_plus(match[2])) else match[0]
@@ -180,6 +190,12 @@ def cap_bytes(text: str, *, cap: int = DEFAULT_CAP) -> str:
     if len(raw) <= cap:
         return text
     return raw[:cap].decode("utf-8", "ignore") + f"… [cut: {len(raw):,} bytes in all]"
+
+
+def _without_schemes(text: str) -> str:
+    # The scan ignores case and is slow, so it only runs where one of its words stands.
+    lowered = text.lower()
+    return _AUTH_VALUE.sub(rf"\1\2{MASK}", text) if any(word in lowered for word in _AUTH_SCHEMES) else text
 
 
 def _plain(key: str) -> str:

@@ -15,6 +15,7 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any, ClassVar, Final
 
+from syncportal.kernel import pointer
 from syncportal.remote.payloads import Answer, Exchange
 
 
@@ -147,7 +148,6 @@ DEFAULT_RETRY: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 REDIRECTS: Final = frozenset({300, 301, 302, 303, 305, 307, 308})
 EXCERPT_CHARS: Final = 300
 MAX_RETRY_AFTER_S: Final = 10.0 * 365 * 86400
-_MISSING: Final = object()
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?\Z", re.ASCII)
 _SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
 
@@ -254,22 +254,10 @@ def _is_conflict(status: int, body: Any, *, rules: StatusRules) -> bool:
         return False
     if rules.conflict_pointer is None:
         return True
-    found = _at(body, rules.conflict_pointer)
-    if found is _MISSING:
+    found = pointer.get(body, rules.conflict_pointer)
+    if found is pointer.MISSING:
         return False
     return found == rules.conflict_value or str(found) == str(rules.conflict_value)
-
-
-def _at(body: Any, pointer: str) -> Any:
-    for part in pointer.split("/")[1:]:
-        key = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(body, dict) and key in body:
-            body = body[key]
-        elif isinstance(body, list) and key.isdecimal() and int(key) < len(body):
-            body = body[int(key)]
-        else:
-            return _MISSING
-    return body
 
 
 def parse_retry_after(value: str | None, *, now: datetime) -> float | None:

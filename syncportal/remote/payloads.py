@@ -35,6 +35,23 @@ class Empty:
 EMPTY: Final = Empty()
 
 
+class Headers(dict[str, str]):
+    """Headers of an answer; names are kept in lower case and looked up in any case."""
+
+    def __init__(self, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__({name.lower(): value for name, value in (headers or {}).items()})
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name.lower())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and super().__contains__(name.lower())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a header's value, in any case."""
+        return super().get(name.lower(), default)
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """One HTTP exchange as it may be stored and shown: redacted, bodies capped by bytes with a mark.
