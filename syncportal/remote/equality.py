@@ -43,7 +43,6 @@ class Comparator:
         self._normalizers = {
             at: tuple(normalizer(name) for name in names) for at, names in (normalize or {}).items() if names
         }
-        self._deep = not self._compared and any("/" in at[1:] for at in (*ignore, *self._always))
         self._ignored_names = frozenset(
             pointers.parse(at)[0] for at in ignore if "/" not in at[1:] and not at.endswith("*") and at
         )
@@ -74,14 +73,22 @@ class Comparator:
         """Return the one spelling of `value` at `pointer` that equality and digest are taken from; None for absent."""
         if value is None or isinstance(value, Missing):
             value = None
-        shape = self._shapes.get(pointer)
-        if shape is None:
-            shape = self._shapes[pointer] = shape_of(self._schema, pointer)
+        shape = self._shape(pointer)
         if self._ignored_deep and isinstance(value, (dict, list)):
             for at in self._ignored_deep:
                 if at.startswith(pointer + "/"):
                     value = pointers.remove(value, at[len(pointer) :])
         return canonical(value, shape=shape, at=pointer, normalizers=self._normalizers)
+
+    def type_of(self, pointer: str) -> str:
+        """Return the schema's type of the value at `pointer`, "" when it names none or several."""
+        return self._shape(pointer).type
+
+    def _shape(self, pointer: str) -> Shape:
+        shape = self._shapes.get(pointer)
+        if shape is None:
+            shape = self._shapes[pointer] = shape_of(self._schema, pointer)
+        return shape
 
     def equal(self, a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
         """Say whether two objects agree in every field that counts."""
