@@ -9,6 +9,7 @@ Does not: derive anything from SECRET_KEY, so rotating that loses no secret.
 
 import base64
 import binascii
+import hmac
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -111,3 +112,11 @@ class EncryptedTextField(models.TextField):
     def value_to_string(self, obj: models.Model) -> str:
         """Give serializers the ciphertext, never the secret."""
         return self.get_prep_value(self.value_from_object(obj)) or ""
+
+
+def fingerprint(text: str, *, keys: Sequence[str] | None = None) -> str:
+    """Return a keyed digest of `text` in hex: it says whether two secrets are equal and helps nobody to guess one."""
+    usable = [key for key in (settings.ENCRYPTION_KEYS if keys is None else keys) if key]
+    if not usable:
+        raise ImproperlyConfigured("ENCRYPTION_KEYS is empty: set at least one key to store secrets.")
+    return hmac.new(fernet_key(usable[0]), b"fingerprint:" + text.encode(), "sha256").hexdigest()
