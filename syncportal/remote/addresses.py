@@ -44,6 +44,7 @@ _ALWAYS_REFUSED: Final[tuple[tuple[Network, str], ...]] = tuple(
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 _NAT64_LOCAL: Final = IPv6Network("64:ff9b:1::/48")
 _V4_COMPATIBLE: Final = IPv6Network("::/96")
+_GLOBAL_6: Final = IPv6Network("2000::/3")
 _LOOPBACK_6: Final = IPv6Address("::1")
 _UNSPECIFIED_6: Final = IPv6Address("::")
 _ISATAP: Final = (0x00005EFE, 0x02005EFE)
@@ -114,7 +115,7 @@ class AddressPolicy:
             return "this machine itself; add its network to REMOTE_ALLOWED_NETWORKS to allow it"
         if ip.is_reserved:
             return "reserved, which is never allowed"
-        if not ip.is_global:
+        if not ip.is_global or (ip.version == 6 and ip not in _GLOBAL_6):
             return "a private address; add its network to REMOTE_ALLOWED_NETWORKS to allow it"
         return None
 

@@ -207,6 +207,11 @@ class HttpClient:
         left = call.deadline.left()
         response = self._adapter.send(prepared, stream=True, timeout=(call.connect_timeout_s, left), proxies={})
         call.headers_are_complete()
+        if call.ended_early or transport.malformed(response):
+            response.raw.close()
+            if not call.ended_early:
+                call.problem = ("not_http", "The answer's headers are malformed")
+            raise ConnectionResetError("the headers are not complete")
         return response
 
     def _body(

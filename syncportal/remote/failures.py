@@ -39,7 +39,7 @@ _NONSENSE: Final = (
 def explain(error: Exception, call: CallState, *, is_write: bool, status: int | None = None) -> RemoteError:
     """Turn an exception from the wire into the RemoteError it means; `status` is that of an answer already begun."""
     chain = tuple(_chain(error))
-    if not call.sent and not isinstance(error, requests.ReadTimeout):
+    if not call.sent and (call.begun or not isinstance(error, requests.ReadTimeout)):
         return _never_sent(chain, call)
     if call.problem is not None:
         return InvalidResponse(f"{call.problem[1]}.", code=call.problem[0], status=status, maybe_applied=is_write)

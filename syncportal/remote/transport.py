@@ -8,11 +8,13 @@ request may leave. Does not judge answers: client.py does.
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Mapping
+from email.errors import FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect
 from functools import lru_cache
 from typing import Any, Final
 
@@ -25,9 +27,14 @@ from urllib3.exceptions import NewConnectionError
 
 from syncportal.remote.addresses import AddressPolicy, AddressRefused, NameNotResolved, SocketAddress, Target
 
+# These loggers quote URLs, and a URL may hold a signed token.
+for _name in ("urllib3.connection", "urllib3.connectionpool"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
 # Servers close idle connections after as little as 2 to 5 s; a write on one that is just being closed is in doubt.
 MAX_IDLE_S: Final = 4.0
 MAX_POOLS: Final = 8
+_BROKEN_HEADERS: Final = (MissingHeaderBodySeparatorDefect, FirstHeaderLineIsContinuationDefect)
 
 
 class Deadline:
@@ -58,8 +65,8 @@ class CallState:
     `problem` is a (code, sentence) pair when the wire itself found out what is wrong.
     """
 
-    __slots__ = ("connect_timeout_s", "connected", "deadline", "fresh", "header_limit", "policy", "problem", "received",
-                 "reused", "sent", "timed_out")  # fmt: skip
+    __slots__ = ("begun", "connect_timeout_s", "deadline", "ended_early", "fresh", "header_limit", "policy", "problem",
+                 "received", "reused", "sent", "timed_out")  # fmt: skip
 
     def __init__(
         self, *, deadline: Deadline, connect_timeout_s: float, policy: AddressPolicy, header_limit: int, fresh: bool
@@ -69,7 +76,8 @@ class CallState:
         self.policy = policy
         self.header_limit = header_limit
         self.fresh = fresh
-        self.connected = False
+        self.begun = False
+        self.ended_early = False
         self.reused = False
         self.sent = False
         self.received = 0
@@ -87,7 +95,12 @@ class CallState:
     def count(self, received: int) -> None:
         """Count bytes that arrived; raises OSError when the header section alone is over its limit."""
         self.received += received
-        if self.header_limit and self.received > self.header_limit:
+        if not self.header_limit:
+            return
+        if received == 0:
+            # http.client takes the end of the stream for the end of the headers.
+            self.ended_early = True
+        if self.received > self.header_limit:
             self.problem = ("headers_too_large", "The answer's headers are too large")
             raise OSError("header section too large")
 
@@ -227,10 +240,6 @@ class _Plain(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         return _connect(self, self._dns_host, self.port)
 
-    def connect(self) -> None:
-        super().connect()
-        _call().connected = True
-
 
 class _Tls(HTTPSConnection):
     """An https connection through the address policy; the certificate is checked against the URL's host."""
@@ -240,10 +249,6 @@ class _Tls(HTTPSConnection):
     def _new_conn(self) -> socket.socket:
         return _connect(self, self._dns_host, self.port)
 
-    def connect(self) -> None:
-        super().connect()
-        _call().connected = True
-
 
 class _PooledCalls:
     """What both pools add: never a connection that idled long, a fresh one where the call asks for it."""
@@ -251,11 +256,12 @@ class _PooledCalls:
     def _get_conn(self, timeout: float | None = None) -> Any:
         connection = super()._get_conn(timeout)  # type: ignore[misc]
         call = _call()
+        call.begun = True
         if not connection.is_closed:
             if call.fresh or time.monotonic() - connection.last_used_at > MAX_IDLE_S:
                 connection.close()
             else:
-                call.reused = call.connected = True
+                call.reused = True
         return connection
 
     def _put_conn(self, conn: Any) -> None:
@@ -270,6 +276,12 @@ class _PlainPool(_PooledCalls, HTTPConnectionPool):
 
 class _TlsPool(_PooledCalls, HTTPSConnectionPool):
     ConnectionCls = _Tls
+
+
+def malformed(response: Response) -> bool:
+    """Tell whether a header line was broken, so that what follows it was not understood."""
+    message = getattr(getattr(response.raw, "_original_response", None), "msg", None)
+    return any(isinstance(defect, _BROKEN_HEADERS) for defect in getattr(message, "defects", ()))
 
 
 class Prepared(PreparedRequest):
