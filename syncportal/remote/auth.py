@@ -21,7 +21,7 @@ from syncportal.remote.client import Deadline, HttpClient
 from syncportal.remote.errors import Misconfiguration, Unauthorized
 from syncportal.remote.models import AccessToken, Remote
 from syncportal.remote.pools import http_for
-from syncportal.remote.signing import Draft, Signer, query_names, signer_for
+from syncportal.remote.signing import Draft, Signer, query_names, signer_for, without_query
 from syncportal.remote.spec import RemoteSpec, remote_spec
 from syncportal.remote.tokens import AccessGrant
 
@@ -65,6 +65,10 @@ class Credentials:
         if self.spec.auth.kind != "query":
             return frozenset()
         return frozenset({self.spec.auth.name}) if self.spec.auth.name else query_names(self.secret.lstrip("?&"))
+
+    def stripped(self, url: str) -> str:
+        """Return `url` without the credential's query parameters."""
+        return without_query(url, self.query_names) if self.spec.auth.kind == "query" else url
 
     def sign(self, draft: Draft) -> AccessGrant | None:
         """Put the credential on a draft and return the token used, for `renew`."""
@@ -113,8 +117,8 @@ def resolve_secret(remote: Remote) -> str:
         secret = remote.secret
         if isinstance(secret, Undecryptable):
             raise Misconfiguration(
-                f"The stored credential of {remote.slug} was encrypted with a key that is no longer in ENCRYPTION_KEYS: "
-                "add that key again, or store the credential anew."
+                f"The stored credential of {remote.slug} was encrypted with a key that is not in ENCRYPTION_KEYS any "
+                "more: add that key again, or store the credential anew."
             )
         if not secret:
             raise Misconfiguration(f"The remote {remote.slug} has no stored credential: enter it in the admin.")

@@ -39,7 +39,8 @@ def resource_parts(
     listing = _listing(config.get("list"))
     detail = _detail(config.get("detail"), listing=listing, parts=len(ids))
     version = _version(config.get("version"))
-    precondition = _precondition(config.get("precondition"), version=version)
+    update = _update(config.get("update"), detail=detail)
+    precondition = _precondition(config.get("precondition"), version=version, wrap=update.wrap)
     checksum = _checksum(config.get("checksum"))
     read_only = _tuple(config.get("read_only"))
     write_map = dict(config.get("write_map") or {})
@@ -54,7 +55,7 @@ def resource_parts(
         "listing": listing,
         "detail": detail,
         "create": _create(config.get("create"), listing=listing, detail=detail),
-        "update": _update(config.get("update"), detail=detail),
+        "update": update,
         "delete": _delete(config.get("delete"), detail=detail),
         "version": version,
         "precondition": precondition,
@@ -144,13 +145,17 @@ def _version(config: Mapping[str, Any] | None) -> knobs.VersionSpec:
     return knobs.VersionSpec(source=source, pointer=given.get("pointer") or "")
 
 
-def _precondition(config: Mapping[str, Any] | None, *, version: knobs.VersionSpec) -> knobs.PreconditionSpec:
+def _precondition(
+    config: Mapping[str, Any] | None, *, version: knobs.VersionSpec, wrap: tuple[str, ...]
+) -> knobs.PreconditionSpec:
     given = dict(config or {})
     given.setdefault("send", "none")
     if given["send"] == "if_match" and not given.get("format"):
         given["format"] = "{}" if version.source == "etag" else '"{}"'
     if given["send"] == "body" and not given.get("pointer"):
-        given["pointer"] = version.pointer
+        # A pointer begins at the whole body; the version's place is that of the object inside it.
+        outside = "".join("/0" if name == "[]" else pointers.build((name,)) for name in wrap)
+        given["pointer"] = outside + version.pointer
     return knobs.PreconditionSpec(**given)
 
 

@@ -47,8 +47,10 @@ def object_to_merge(spec: ResourceSpec, data: Mapping[str, Any], *, base: Mappin
         at = _whole_array(data, at) if target is None else at
         value = _formatted(spec, at, pointers.get(data, at, None), target=target)
         body = pointers.put(body, target or at, value)
-    if not spec.write_map:
-        return body
+    for at in spec.comparator.uncompared(base, data):
+        was, is_now = pointers.get(base, at, None), pointers.get(data, at, None)
+        if not spec.is_read_only(at) and not spec.comparator.same(at, was, is_now):
+            body = pointers.put(body, at, _formatted(spec, at, is_now))
     for at, target in spec.write_map.items():
         if pointers.get(body, at) is not MISSING and target != at:
             # A mapped place inside a changed field: it moves, the rest of the field stays.
@@ -177,3 +179,40 @@ def shown_object(spec: ResourceSpec, body: Any, *, external_id: str | None) -> d
             return found
         other = found if other is None else other
     return other
+
+
+def templated(template: Any, body: Any) -> Any:
+    """Return a create's body inside the configured one: in place of "{data}", else its members beside the others."""
+    if template is None:
+        return body
+    if _holds_data(template):
+        return _with_data(template, body)
+    if isinstance(template, Mapping) and isinstance(body, Mapping):
+        return {**template, **body}
+    return body
+
+
+def _holds_data(template: Any) -> bool:
+    if isinstance(template, Mapping):
+        return any(_holds_data(inner) for inner in template.values())
+    return any(_holds_data(inner) for inner in template) if isinstance(template, list) else template == "{data}"
+
+
+def _with_data(template: Any, body: Any) -> Any:
+    if isinstance(template, Mapping):
+        return {name: _with_data(inner, body) for name, inner in template.items()}
+    if isinstance(template, list):
+        return [_with_data(inner, body) for inner in template]
+    return body if template == "{data}" else template
+
+
+def filled(template: Any, *, parts: tuple[str, ...], version: str | None) -> Any:
+    """Return a delete's body with "{0}", "{1}" and "{version}" filled in."""
+    if isinstance(template, Mapping):
+        return {name: filled(inner, parts=parts, version=version) for name, inner in template.items()}
+    if isinstance(template, list):
+        return [filled(inner, parts=parts, version=version) for inner in template]
+    if isinstance(template, str):
+        words = {f"{{{index}}}": part for index, part in enumerate(parts)} | {"{version}": version or ""}
+        return words.get(template, template)
+    return template
