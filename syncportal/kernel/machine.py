@@ -1,0 +1,33 @@
+"""State machines as data: legal moves are rows, and the diagram in the docs is printed from them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One legal move: from any of `sources` to one of `targets` (empty: the status stays)."""
+
+    name: str
+    sources: frozenset[str]
+    targets: tuple[str, ...]
+    when: str
+
+
+def verb(name: str, sources: Iterable[str], targets: Iterable[str], when: str) -> Verb:
+    """Build a Verb from plain iterables of statuses."""
+    return Verb(name, frozenset(map(str, sources)), tuple(map(str, targets)), when)
+
+
+def mermaid(verbs: Iterable[Verb], *, start: str) -> str:
+    """Print the moves as a Mermaid state diagram, in a stable order."""
+    lines = ["stateDiagram-v2", f"    [*] --> {start}"]
+    for item in verbs:
+        targets = item.targets or ()
+        lines += [
+            f"    {source} --> {target}: {item.name}"
+            for target in targets
+            for source in sorted(item.sources)
+            if source != target
+        ]
+    return "\n".join(lines) + "\n"
