@@ -1,0 +1,74 @@
+"""The only writer of Conflict: opening, renewing and closing the row a person decides on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from syncportal.sync.claims import Json
+from syncportal.sync.models import Conflict
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a conflict row starts with. remote None: the object is gone there."""
+
+    record_id: int
+    resource_id: int
+    reason: str
+    base: Json | None
+    local: Json
+    remote: Json | None
+    fields: tuple[str, ...]
+    revision: int
+    remote_version: str | None
+
+
+def open_or_renew(opening: Opening, *, now: datetime) -> int:
+    """Open a conflict, or renew the record's open one with newer values; return its id."""
+    values = {
+        "resource_id": opening.resource_id,
+        "reason": opening.reason,
+        "base": opening.base,
+        "local": opening.local,
+        "remote": opening.remote,
+        "fields": list(opening.fields),
+        "revision": opening.revision,
+        "remote_version": opening.remote_version,
+        "updated_at": now,
+    }
+    row, _ = Conflict.objects.update_or_create(
+        record_id=opening.record_id,
+        state=Conflict.State.OPEN,
+        defaults=values,
+        create_defaults=values | {"created_at": now},
+    )
+    return row.pk
+
+
+def open_of(record_ids: Sequence[int]) -> dict[int, Conflict]:
+    """Return the open conflicts of some records, by record."""
+    return {row.record_id: row for row in Conflict.objects.open().filter(record_id__in=record_ids)}
+
+
+def refresh_local(record_id: int, *, local: Json, revision: int, fields: Sequence[str], now: datetime) -> None:
+    """Take the local side of an open conflict from the record that was just edited."""
+    Conflict.objects.open().filter(record_id=record_id).update(
+        local=local, revision=revision, fields=list(fields), updated_at=now
+    )
+
+
+def close(conflict_id: int, *, resolution: str, choices: dict[str, Any], user_id: int | None, now: datetime) -> bool:
+    """Resolve an open conflict; False when somebody else already did. The rejected values stay on the row."""
+    return bool(
+        Conflict.objects.open()
+        .filter(pk=conflict_id)
+        .update(
+            state=Conflict.State.RESOLVED,
+            resolution=resolution,
+            choices=choices,
+            resolved_by_id=user_id,
+            resolved_at=now,
+            updated_at=now,
+        )
+    )

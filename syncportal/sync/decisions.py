@@ -1,0 +1,117 @@
+"""What a read of the remote means for a claim. Pure.
+
+The executor reads; this module compares the content read with what we agreed on (`base`), what we
+want (`data`) and what we may already have sent (`sends`), and says what to do next.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from syncportal.remote import versions
+from syncportal.remote.payloads import RemoteObject
+from syncportal.remote.spec import ResourceSpec
+from syncportal.sync.claims import Claim, Json, Send
+from syncportal.sync.conflicts import own_traces, rules_of, three_way
+from syncportal.sync.models import Conflict
+from syncportal.sync.states import Intent
+
+MAX_REBASES = 3
+
+
+class Next(StrEnum):
+    """What the executor does after a read."""
+
+    SEND = "send"
+    COMPLETE = "complete"
+    SKIP = "skip"
+    REBASE = "rebase"
+    CONFLICT = "conflict"
+    WAIT = "wait"
+    REREAD = "reread"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The next step, the merge base it rests on, and what stays unsettled.
+
+    until: with WAIT, when a read can settle the unknown outcome. why: a conflict's reason.
+    """
+
+    next: Next
+    base: Json | None = None
+    sends: tuple[Send, ...] = ()
+    why: str = ""
+    until: datetime | None = None
+
+
+def still_open(
+    sends: Sequence[Send], shown_version: str | None, *, spec: ResourceSpec, now: datetime
+) -> tuple[Send, ...]:
+    """Return the sends that a late delivery could still apply, the object now standing at `shown_version`.
+
+    With conditional writes a send dies when the version it expects is past. Without them nothing but
+    time settles it: `settle_s` seconds after it left.
+    """
+    if not spec.conditional:
+        return tuple(send for send in sends if now < send.sent_at + timedelta(seconds=spec.policy.settle_s))
+    return tuple(
+        send
+        for send in sends
+        if send.version is not None and shown_version is not None
+        and versions.compare(send.version, shown_version) in {"equal", "older"}
+    )  # fmt: skip
+
+
+def settles_at(sends: Sequence[Send], *, spec: ResourceSpec) -> datetime | None:
+    """Return when the youngest of `sends` can be settled by a read, None when there is none."""
+    return max((send.sent_at + timedelta(seconds=spec.policy.settle_s) for send in sends), default=None)
+
+
+def judge(
+    claim: Claim, shown: RemoteObject, *, spec: ResourceSpec, now: datetime, refused: bool = False, reread: bool = False
+) -> Decision:
+    """Decide from the object just read.
+
+    refused: our write was just refused as stale, so sending it again as it is makes no sense.
+    reread: this is already the second read, so an older version than ours is now a fact.
+    """
+    relation = versions.compare(claim.version, shown.version) if claim.version and shown.version else ""
+    if relation == "older":
+        if not reread:
+            return Decision(Next.REREAD)
+        return Decision(Next.CONFLICT, base=claim.base, sends=claim.sends, why=Conflict.Reason.STALE_REMOTE)
+    unsettled = still_open(claim.sends, shown.version, spec=spec, now=now)
+    if unsettled and not spec.conditional:
+        return Decision(Next.WAIT, sends=claim.sends, until=settles_at(unsettled, spec=spec))
+    base = own_traces(claim.base, (send.content for send in claim.sends), shown.data, comparator=spec.comparator)
+    if claim.intent == Intent.DELETE:
+        return _judge_delete(claim, shown, base=base, sends=unsettled, spec=spec, relation=relation)
+    merge = three_way(base, claim.data, shown.data, comparator=spec.comparator, policy=rules_of(spec.policy))
+    if relation == "equal" and merge.remote_changes:
+        return Decision(Next.CONFLICT, base=base, sends=unsettled, why=Conflict.Reason.VERSION_REUSE)
+    if merge.conflicts or (merge.remote_changes and merge.local_changes and not spec.policy.merge_disjoint):
+        why = Conflict.Reason.PRECONDITION_FAILED if refused else Conflict.Reason.CONCURRENT_EDIT
+        return Decision(Next.CONFLICT, base=base, sends=unsettled, why=why)
+    if not merge.local_changes:
+        ours = any(send.operation != Intent.DELETE for send in claim.sends)
+        return Decision(Next.COMPLETE if ours else Next.SKIP, base=base, sends=unsettled)
+    agreed = claim.base is not None and not spec.comparator.differing(claim.base, shown.data)
+    if agreed and relation in {"", "equal"} and not refused:
+        return Decision(Next.SEND, base=base, sends=unsettled)
+    if claim.rebases >= MAX_REBASES:
+        why = Conflict.Reason.PRECONDITION_FAILED if refused else Conflict.Reason.CONCURRENT_EDIT
+        return Decision(Next.CONFLICT, base=base, sends=unsettled, why=why)
+    return Decision(Next.REBASE, base=base, sends=unsettled)
+
+
+def _judge_delete(
+    claim: Claim, shown: RemoteObject, *, base: Json, sends: tuple[Send, ...], spec: ResourceSpec, relation: str
+) -> Decision:
+    """Decide a deletion whose object is still there: never over a change that nobody here has read."""
+    if spec.comparator.differing(base, shown.data) or claim.rebases >= MAX_REBASES:
+        return Decision(Next.CONFLICT, base=base, sends=sends, why=Conflict.Reason.DELETED_LOCAL)
+    if claim.base is not None and relation in {"", "equal"}:
+        return Decision(Next.SEND, base=base, sends=sends)
+    return Decision(Next.REBASE, base=base, sends=sends)

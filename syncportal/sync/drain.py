@@ -1,0 +1,186 @@
+"""The drain: claims due jobs, sends them from bounded threads, writes the outcomes back in batches.
+
+Several drains on several machines may run at once; a job is claimed exactly once. All database work
+stays on the drain's own thread with its one connection. A task ends within its budget: attempts
+that would start too late are handed back, and the doorbell is rung for what is left.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError
+
+from syncportal.kernel.clock import db_now
+from syncportal.kernel.tx import assert_outside_transaction, atomic_retry
+from syncportal.remote import limits
+from syncportal.remote.models import Resource
+from syncportal.remote.spec import spec_for
+from syncportal.sync import events
+from syncportal.sync.claims import Outcome
+from syncportal.sync.events import Fact, Kind
+from syncportal.sync.lane import Budget, Lane
+from syncportal.sync.models import SyncJob
+from syncportal.sync.settle import settle
+
+log = structlog.get_logger(__name__)
+
+POLL_S = 0.05
+BATCH_WAIT_S = 0.02
+BATCH = 64
+
+
+@dataclass(slots=True)
+class DrainReport:
+    """What a drain did: attempts settled, by verb, and whether due work was left behind."""
+
+    settled: int = 0
+    by_verb: dict[str, int] = field(default_factory=dict)
+    left_over: bool = False
+
+
+def default_budget(*, task_s: float | None) -> Budget:
+    """Return the budget that the time chain of the settings allows."""
+    return Budget(call_s=settings.CALL_TOTAL_S, lease_s=settings.LEASE_S, task_s=task_s)
+
+
+def due_remotes(now: datetime) -> list[int]:
+    """Return the remotes that have due work and are not blocked, the one waiting longest first."""
+    blocked = {
+        remote_id for remote_id, block in limits.blocked(now).items() if block.until is None or block.until > now
+    }
+    rows = SyncJob.objects.due(now).order_by("remote_id").values_list("remote_id", flat=True).distinct()
+    return [remote_id for remote_id in rows if remote_id not in blocked]
+
+
+def drain(
+    *,
+    budget: Budget | None = None,
+    clock: Callable[[], datetime] = db_now,
+    record_ids: list[int] | None = None,
+    keep_going: Callable[[], bool] = lambda: True,
+) -> DrainReport:
+    """Push everything that is due and return when nothing is left, or when the budget is used up.
+
+    record_ids: only these. keep_going: asked before new claims; False ends the drain early.
+    """
+    assert_outside_transaction()
+    return _Drain(budget or default_budget(task_s=None), clock, record_ids, keep_going).run()
+
+
+class _Drain:
+    """One run over all remotes that have due work."""
+
+    def __init__(
+        self,
+        budget: Budget,
+        clock: Callable[[], datetime],
+        record_ids: list[int] | None,
+        keep_going: Callable[[], bool],
+    ) -> None:
+        self.budget, self.clock, self.record_ids, self.keep_going = budget, clock, record_ids, keep_going
+        self.holder = uuid.uuid4().hex
+        self.stop_at = budget.last_start(time.monotonic())
+        self.lanes: dict[int, Lane] = {}
+        self.report = DrainReport()
+
+    def run(self) -> DrainReport:
+        """Loop until no lane has anything under way and none finds more to claim."""
+        try:
+            while True:
+                now = self.clock()
+                claimed = self._claim(now) if self._starting() else 0
+                if not self._under_way() and not claimed:
+                    break
+                self._settle(self._finished())
+            self.report.left_over = not self._starting() and bool(due_remotes(self.clock()))
+            return self.report
+        finally:
+            for lane in self.lanes.values():
+                lane.close()
+
+    def _starting(self) -> bool:
+        return time.monotonic() < self.stop_at and self.keep_going()
+
+    def _under_way(self) -> bool:
+        return any(lane.running or lane.probe for lane in self.lanes.values())
+
+    def _claim(self, now: datetime) -> int:
+        """Let every remote with due work claim its share; return how many jobs were claimed or probes begun."""
+        for remote_id in due_remotes(now):
+            if remote_id not in self.lanes:
+                self.lanes[remote_id] = self._lane(remote_id)
+        begun = 0
+        for lane in self.lanes.values():
+            if lane.finish_probe(now):
+                self._say(Kind.BREAKER_CLOSED, lane, now)
+            if lane.probe is None:
+                lane.prepare(now)
+            begun += lane.claim(now, record_ids=self.record_ids) + (lane.probe is not None)
+        return begun
+
+    def _lane(self, remote_id: int) -> Lane:
+        resources = Resource.objects.select_related("remote").filter(remote_id=remote_id)
+        by_id = {resource.pk: resource for resource in resources}
+        remote = spec_for(next(iter(by_id.values()))).remote
+        return Lane(remote, by_id, self.holder, self.budget, self.clock, self.stop_at)
+
+    def _finished(self) -> list[Future]:
+        """Wait a moment for finished attempts; collect a small batch rather than write each on its own."""
+        running: set[Future] = set()
+        for lane in self.lanes.values():
+            running |= lane.running.keys()
+            if lane.probe is not None:
+                running.add(lane.probe)
+        done, rest = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
+        if done and rest and len(done) < BATCH:
+            done |= wait(rest, timeout=BATCH_WAIT_S)[0]
+        return list(done)
+
+    def _settle(self, futures: Iterable[Future]) -> None:
+        finished = set(futures)
+        for lane in self.lanes.values():
+            outcomes = []
+            for future in [future for future in lane.running if future in finished]:
+                del lane.running[future]
+                outcomes.append(future.result())
+            if outcomes:
+                self._write_back(lane, outcomes)
+
+    def _write_back(self, lane: Lane, outcomes: list[Outcome]) -> None:
+        """Store a batch; if the database refuses it, store what can be stored one by one."""
+        now = self.clock()
+        specs = {resource_id: spec_for(resource) for resource_id, resource in lane.resources.items()}
+        try:
+            atomic_retry(lambda: settle(outcomes, specs=specs, now=now))
+        except DatabaseError:
+            log.exception("settle.batch_refused", remote=lane.remote.slug, outcomes=len(outcomes))
+            for outcome in outcomes:
+                try:
+                    atomic_retry(lambda one=outcome: settle([one], specs=specs, now=now))
+                except DatabaseError:
+                    log.exception("settle.refused", record_id=outcome.claim.record_id)
+        for outcome in outcomes:
+            self.report.settled += 1
+            name = outcome.verb.name
+            self.report.by_verb[name] = self.report.by_verb.get(name, 0) + 1
+        self._tell_remote(lane, outcomes, now)
+
+    def _tell_remote(self, lane: Lane, outcomes: list[Outcome], now: datetime) -> None:
+        """Move the breaker and pause a remote that refuses our credential: one event each."""
+        if lane.report(outcomes, now) == "opened":
+            lane.blocked = True
+            self._say(Kind.BREAKER_OPENED, lane, now)
+        refused = next((outcome for outcome in outcomes if outcome.pause), None)
+        if refused is not None:
+            lane.blocked = True
+            if limits.pause(lane.remote.remote_id, reason="unauthorized", detail=refused.detail, now=now):
+                self._say(Kind.REMOTE_PAUSED, lane, now, detail=refused.detail)
+
+    def _say(self, kind: Kind, lane: Lane, now: datetime, **data: str) -> None:
+        events.write([Fact(kind, remote_id=lane.remote.remote_id, data={"remote": lane.remote.slug, **data})], now=now)

@@ -1,0 +1,158 @@
+"""History: the only writer of Event and SyncLog, both append-only.
+
+Facts in the past tense, written in the transaction of the change they tell of. Acts of people are
+chained by hashes in `audit.py` after commit. Nothing secret reaches a row: bodies arrive redacted
+from the client, and `redact_fields` hides fields whose names say that they are secret.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from syncportal.kernel import correlation
+from syncportal.kernel.redaction import redact_fields
+from syncportal.sync.claims import Logged
+from syncportal.sync.models import Event, SyncLog
+
+
+class Kind(StrEnum):
+    """Everything that can have happened."""
+
+    RECORD_CREATED = "record.created"
+    RECORD_EDITED = "record.edited"
+    RECORD_DELETED = "record.deleted"
+    RECORD_PULLED = "record.pulled"
+    RECORD_REFRESHED = "record.refreshed"
+    RECORD_FOUND_DIRTY = "record.found_dirty"
+    RECORD_ASSIGNED = "record.assigned"
+    RECORD_LINKED = "record.linked"
+    JOB_REQUEUED = "job.requeued"
+    JOB_RESCUED = "job.rescued"
+    SYNC_SUCCEEDED = "sync.succeeded"
+    SYNC_SKIPPED = "sync.skipped"
+    SYNC_MERGED = "sync.merged"
+    SYNC_FAILED = "sync.failed"
+    SYNC_POSTPONED = "sync.postponed"
+    SYNC_VALIDATION_FAILED = "sync.validation_failed"
+    SYNC_CONFLICT = "sync.conflict"
+    SYNC_DEAD_LETTERED = "sync.dead_lettered"
+    CONFLICT_RESOLVED = "conflict.resolved"
+    CONFLICT_CLOSED = "conflict.closed"
+    REMOTE_PAUSED = "remote.paused"
+    REMOTE_RESUMED = "remote.resumed"
+    BREAKER_OPENED = "breaker.opened"
+    BREAKER_CLOSED = "breaker.closed"
+    PULL_FINISHED = "pull.finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who did it: a person (user), a program with a key (api_key), or the machine (worker)."""
+
+    kind: str
+    user_id: int | None = None
+    label: str = ""
+
+    @property
+    def is_person(self) -> bool:
+        """Tell whether somebody answers for the act; such events are sealed."""
+        return self.kind in {"user", "api_key"}
+
+
+WORKER = Actor("worker", label="worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One event to be written."""
+
+    kind: Kind
+    record_id: int | None = None
+    resource_id: int | None = None
+    remote_id: int | None = None
+    actor: Actor = WORKER
+    data: Mapping[str, Any] = field(default_factory=dict)
+    correlation_id: str = ""
+
+
+def write(facts: Iterable[Fact], *, now: datetime) -> None:
+    """Append events in one statement."""
+    Event.objects.bulk_create(
+        [
+            Event(
+                at=now,
+                kind=fact.kind.value,
+                record_id=fact.record_id,
+                resource_id=fact.resource_id,
+                remote_id=fact.remote_id,
+                actor_kind=fact.actor.kind,
+                actor_id=fact.actor.user_id,
+                actor_label=fact.actor.label[:150],
+                data=redact_fields(dict(fact.data)),
+                correlation_id=fact.correlation_id or correlation.current(),
+            )
+            for fact in facts
+        ],
+        batch_size=500,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLog:
+    """The exchanges of one attempt and what the attempt came to."""
+
+    record_id: int
+    resource_id: int
+    claim_no: int
+    attempt: int
+    outcome: str
+    error_code: str
+    exchanges: Sequence[Logged]
+    correlation_id: str = ""
+
+
+def write_logs(attempts: Iterable[AttemptLog]) -> None:
+    """Append the sync log rows of some attempts in one statement."""
+    rows = []
+    for attempt in attempts:
+        last = len(attempt.exchanges) - 1
+        for position, logged in enumerate(attempt.exchanges):
+            exchange = logged.exchange
+            rows.append(
+                SyncLog(
+                    record_id=attempt.record_id,
+                    resource_id=attempt.resource_id,
+                    at=exchange.started_at,
+                    claim_no=attempt.claim_no,
+                    attempt=attempt.attempt,
+                    purpose=exchange.purpose,
+                    method=exchange.method,
+                    url=exchange.url,
+                    request_headers=dict(exchange.request_headers),
+                    request_body=exchange.request_body,
+                    http_status=exchange.status,
+                    response_headers=dict(exchange.response_headers),
+                    response_body=exchange.response_body,
+                    response_bytes=exchange.response_bytes,
+                    duration_ms=exchange.duration_ms,
+                    outcome=attempt.outcome,
+                    final=position == last,
+                    error_kind=exchange.error,
+                    error_code=attempt.error_code if position == last else "",
+                    detail=exchange.error_detail,
+                    verdicts=[
+                        {"stage": verdict.stage, "ok": verdict.ok, "detail": verdict.detail}
+                        for verdict in logged.verdicts
+                    ],
+                    correlation_id=attempt.correlation_id,
+                )
+            )
+    SyncLog.objects.bulk_create(rows, batch_size=500)
+
+
+def move_history(*, from_record: int, to_record: int) -> None:
+    """Hang one record's history under another: the two turned out to be one object."""
+    SyncLog.objects.filter(record_id=from_record).update(record_id=to_record)
+    Event.objects.filter(record_id=from_record).update(record_id=to_record)

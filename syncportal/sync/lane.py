@@ -1,0 +1,197 @@
+"""One remote's share of a drain: its slots, its threads, its claims under way.
+
+Threads do HTTP only; every database call here runs on the drain's own thread.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import structlog
+
+from syncportal.remote import limits
+from syncportal.remote.client import Deadline
+from syncportal.remote.errors import ErrorKind, Misconfiguration, RemoteError
+from syncportal.remote.gateway import ResourceClient, client_for
+from syncportal.remote.limits import CallResult
+from syncportal.remote.models import Resource
+from syncportal.remote.spec import RemoteSpec
+from syncportal.sync import executor, states, transitions
+from syncportal.sync.claims import Claim, Outcome
+from syncportal.sync.settle import HANDED_BACK
+
+log = structlog.get_logger(__name__)
+
+LEASE_LEFT_S = 30.0
+RENEW_S = 1.0
+SLOT_TTL_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The seconds that bound a drain: one call, one claim, and the whole task (None: no end)."""
+
+    call_s: float
+    lease_s: float
+    task_s: float | None
+
+    def last_start(self, started: float) -> float:
+        """Return the monotonic time after which no attempt starts any more."""
+        return started + self.task_s - self.call_s if self.task_s is not None else float("inf")
+
+
+@dataclass(slots=True)
+class Lane:
+    """Claims and sends for one remote until told to stop."""
+
+    remote: RemoteSpec
+    resources: Mapping[int, Resource]
+    holder: str
+    budget: Budget
+    clock: Callable[[], datetime]
+    stop_at: float
+    slots: int = 0
+    tokens: int = 0
+    blocked: bool = False
+    running: dict[Future, Claim] = field(default_factory=dict)
+    pool: ThreadPoolExecutor | None = None
+    renewed_at: float = 0.0
+    clients: dict[int, ResourceClient | Misconfiguration] = field(default_factory=dict)
+    probe: Future | None = None
+
+    @property
+    def starting(self) -> bool:
+        """Tell whether new attempts may still begin."""
+        return not self.blocked and time.monotonic() < self.stop_at
+
+    def prepare(self, now: datetime) -> None:
+        """Lease slots and tokens for about the next second; look at the breaker."""
+        if time.monotonic() - self.renewed_at < RENEW_S and self.slots:
+            return
+        cap = self.remote.limits.concurrency
+        grant = limits.lease(
+            self.remote.remote_id,
+            holder=self.holder,
+            want=cap if self.starting else max(1, len(self.running)),
+            cap=cap,
+            per_second=self.remote.limits.per_second,
+            now=now,
+            ttl_s=SLOT_TTL_S,
+        )
+        self.renewed_at = time.monotonic()
+        self.slots, self.tokens = grant.slots, grant.tokens
+        self.blocked = bool(grant.blocked) and grant.blocked != "rate"
+        if self.pool is None and self.slots:
+            self.pool = ThreadPoolExecutor(self.slots, thread_name_prefix=f"push-{self.remote.slug}")
+        if grant.blocked == "breaker_open" and limits.try_probe(self.remote.remote_id, holder=self.holder, now=now):
+            self._start_probe()
+
+    def _start_probe(self) -> None:
+        """Ask the remote one harmless question; its answer decides whether the breaker closes."""
+        client = self._client(next(iter(self.resources)))
+        if isinstance(client, Misconfiguration):
+            return
+        self.pool = self.pool or ThreadPoolExecutor(1, thread_name_prefix=f"probe-{self.remote.slug}")
+        self.probe = self.pool.submit(_ask, client, self.budget.call_s)
+
+    def finish_probe(self, now: datetime) -> bool | None:
+        """Report a finished probe to the breaker; None while there is nothing to report."""
+        if self.probe is None or not self.probe.done():
+            return None
+        healthy, self.probe = self.probe.result(), None
+        limits.probe_result(self.remote.remote_id, holder=self.holder, ok=healthy, breaker=self.remote.breaker, now=now)
+        self.blocked, self.renewed_at, self.slots = not healthy, 0.0, 0
+        return healthy
+
+    def claim(self, now: datetime, *, record_ids: list[int] | None = None) -> int:
+        """Claim and submit as many jobs as slots and tokens allow; return how many."""
+        room = min(2 * self.slots - len(self.running), self.tokens)
+        if room <= 0 or not self.starting or self.pool is None:
+            return 0
+        claims = transitions.claim_many(
+            self.remote.remote_id,
+            limit=room,
+            holder=self.holder,
+            now=now,
+            lease_s=self.budget.lease_s,
+            record_ids=record_ids,
+        )
+        self.tokens -= len(claims)
+        for claim in claims:
+            client = self._client(claim.resource_id)
+            self.running[self.pool.submit(self._attempt, claim, client, time.monotonic())] = claim
+        return len(claims)
+
+    def _client(self, resource_id: int) -> ResourceClient | Misconfiguration:
+        """Return the resource's client, or why there is none; asked once a drain."""
+        known = self.clients.get(resource_id)
+        if known is None:
+            try:
+                known = client_for(self.resources[resource_id])
+            except Misconfiguration as problem:
+                known = problem
+            except RemoteError as error:
+                known = Misconfiguration(f"Signing in at the remote failed: {error.detail}")
+            self.clients[resource_id] = known
+        return known
+
+    def _attempt(self, claim: Claim, client: ResourceClient | Misconfiguration, claimed: float) -> Outcome:
+        """Run in a pool thread: HTTP only. Whatever goes wrong becomes an outcome."""
+        if isinstance(client, Misconfiguration):
+            return Outcome(
+                claim, states.FAIL, reason="misconfigured", detail=client.detail, error_kind="misconfigured",
+                error_code="misconfigured", sends=claim.sends,
+            )  # fmt: skip
+        waited = time.monotonic() - claimed
+        now = claim.current.sent_at + timedelta(seconds=waited)
+        if time.monotonic() >= self.stop_at or self.budget.lease_s - waited < LEASE_LEFT_S:
+            return Outcome(claim, states.POSTPONE, reason=HANDED_BACK, sends=claim.sends, due_at=now)
+        try:
+            return executor.attempt(claim, client, deadline=Deadline(self.budget.call_s), now=now)
+        except Exception as error:
+            log.exception("attempt.crashed", record_id=claim.record_id, claim_no=claim.claim_no)
+            return _crashed(claim, error, policy_delays=client.spec.policy.delays_s, now=now)
+
+    def report(self, outcomes: list[Outcome], now: datetime) -> limits.BreakerChange | None:
+        """Tell the breaker how the calls went."""
+        results = [
+            CallResult(kind=ErrorKind(o.error_kind) if o.error_kind in _KINDS else None, record_id=o.claim.record_id)
+            for o in outcomes
+            if o.exchanges
+        ]
+        return limits.report(self.remote.remote_id, results, breaker=self.remote.breaker, now=now) if results else None
+
+    def close(self) -> None:
+        """Give the slots back."""
+        if self.pool is not None:
+            self.pool.shutdown(wait=True)
+        limits.release(self.holder, remote_id=self.remote.remote_id)
+
+
+_KINDS = frozenset(kind.value for kind in ErrorKind)
+
+
+def _ask(client: ResourceClient, seconds: float) -> bool:
+    try:
+        client.check(deadline=Deadline(seconds))
+    except RemoteError as error:
+        return not error.transient
+    return True
+
+
+def _crashed(claim: Claim, error: Exception, *, policy_delays: tuple[float, ...], now: datetime) -> Outcome:
+    """Count an attempt that our own code broke; a job that keeps doing so ends as a dead letter."""
+    last = claim.attempt > len(policy_delays)
+    delay = 0.0 if last else policy_delays[claim.attempt - 1]
+    return Outcome(
+        claim,
+        states.GIVE_UP if last else states.RETRY_LATER,
+        reason="poison" if last else "internal_error",
+        detail=f"The attempt broke off inside SyncPortal ({type(error).__name__}); the log has the trace.",
+        error_kind="internal",
+        error_code="internal_error",
+        sends=(*claim.sends, claim.current),
+        due_at=None if last else now + timedelta(seconds=delay),
+    )

@@ -1,0 +1,151 @@
+"""What operators do to records' jobs: requeue, ask for a fresh read, assign, settle an ambiguous create.
+
+Each act works on explicit ids (a moving filter never widens it), reports exact counts with the
+reasons for what was left out, and is written into the history with who did it.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from syncportal.kernel import doorbell
+from syncportal.kernel.clock import db_now
+from syncportal.kernel.tx import atomic_retry
+from syncportal.remote import limits
+from syncportal.remote.models import Remote
+from syncportal.sync import events, records, transitions
+from syncportal.sync.events import Actor, Fact, Kind
+from syncportal.sync.models import Record, SyncJob
+from syncportal.sync.states import Status
+from syncportal.sync.tasks import DRAIN, REFRESH
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How many records an act moved, which, and how many it left out for which reason (a status or word)."""
+
+    moved: tuple[int, ...]
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    def sentence(self, verb: str) -> str:
+        """Return "180 requeued, 12 skipped: 9 processing, 3 synced"."""
+        text = f"{len(self.moved)} {verb}"
+        if not self.skipped:
+            return text
+        parts = ", ".join(f"{count} {why}" for why, count in sorted(self.skipped.items()))
+        return f"{text}, {sum(self.skipped.values())} skipped: {parts}"
+
+
+def _left_out(record_ids: Sequence[int], moved: set[int]) -> dict[str, int]:
+    rest = set(record_ids) - moved
+    rows = SyncJob.objects.filter(pk__in=rest).values_list("status", "held_by")
+    reasons = Counter("held" if held_by else Status(status).label.lower() for status, held_by in rows)
+    unknown = len(rest) - sum(reasons.values())
+    return dict(reasons) | ({"not found": unknown} if unknown else {})
+
+
+def requeue(record_ids: Sequence[int], *, actor: Actor, forget_sends: bool = False) -> Done:
+    """Give stopped or waiting records another try with all attempts; history is kept.
+
+    forget_sends: a person decided that an ambiguous create never arrived, so it is sent again.
+    """
+
+    def work() -> Done:
+        now = db_now()
+        before = records.lock(record_ids)
+        done = Done(tuple(sorted(transitions.requeue(before, now=now, forget_sends=forget_sends))))
+        data = {"send_again": True} if forget_sends else {}
+        _tell(Kind.JOB_REQUEUED, done.moved, before, actor=actor, data=data, now=now)
+        if done.moved:
+            doorbell.ring(DRAIN)
+        return replace(done, skipped=_left_out(record_ids, set(done.moved)))
+
+    return atomic_retry(work)
+
+
+def request_refresh(record_ids: Sequence[int], *, actor: Actor) -> Done:
+    """Have the worker read these objects again; running, conflicting and held records are left out."""
+
+    def work() -> Done:
+        now = db_now()
+        rows = SyncJob.objects.filter(pk__in=record_ids, record__external_id__isnull=False)
+        transitions.request_refresh(rows.values_list("pk", flat=True), now=now)
+        marked = SyncJob.objects.filter(pk__in=record_ids, refresh_requested_at=now)
+        moved = tuple(sorted(marked.values_list("pk", flat=True)))
+        if moved:
+            doorbell.ring(REFRESH)
+        return Done(moved, _left_out(record_ids, set(moved)))
+
+    return atomic_retry(work)
+
+
+def assign(record_ids: Sequence[int], *, owner_id: int | None, actor: Actor) -> Done:
+    """Give records to another owner."""
+
+    def work() -> Done:
+        now = db_now()
+        before = records.lock(record_ids)
+        moved = tuple(sorted(pk for pk, state in before.items() if state.owner_id != owner_id))
+        records.assign(moved, owner_id=owner_id, now=now)
+        _tell(Kind.RECORD_ASSIGNED, moved, before, actor=actor, data={"owner": owner_id}, now=now)
+        skipped = len(set(record_ids)) - len(moved)
+        return Done(moved, {"already theirs or not found": skipped} if skipped else {})
+
+    return atomic_retry(work)
+
+
+class LinkRefused(Exception):
+    """The record cannot be linked to that id; nothing was changed."""
+
+
+def link(record_id: int, external_id: str, *, actor: Actor) -> None:
+    """Tell an ambiguous create which object it made; the next attempt reads it back. Raises LinkRefused."""
+
+    def work() -> None:
+        now = db_now()
+        before = records.lock([record_id])
+        state = before.get(record_id)
+        job = SyncJob.objects.select_for_update().filter(pk=record_id).first()
+        if state is None or job is None or job.reason != "create_unknown" or state.external_id:
+            raise LinkRefused("Only a record whose creation is unknown can be linked.")
+        taken = Record.objects.filter(resource_id=state.resource_id, external_id=external_id)
+        if not external_id.strip() or taken.exclude(pk=record_id).exists():
+            raise LinkRefused("Another record already stands for this id, or the id is empty.")
+        records.write([replace(state, external_id=external_id)], now=now)
+        transitions.requeue([record_id], now=now)
+        _tell(Kind.RECORD_LINKED, [record_id], before, actor=actor, data={"external_id": external_id}, now=now)
+        doorbell.ring(DRAIN)
+
+    atomic_retry(work)
+
+
+def pause(remote: Remote, *, detail: str, actor: Actor) -> bool:
+    """Stop all calls to a remote; edits are still accepted and coalesced. False when it was paused already."""
+    now = db_now()
+    if not limits.pause(remote.pk, reason="by_hand", detail=detail, now=now):
+        return False
+    events.write([Fact(Kind.REMOTE_PAUSED, remote_id=remote.pk, actor=actor, data={"detail": detail})], now=now)
+    return True
+
+
+def resume(remote: Remote, *, actor: Actor) -> bool:
+    """Let calls to a remote through again and ring for what waited."""
+    now = db_now()
+    if not limits.resume(remote.pk, now=now):
+        return False
+    events.write([Fact(Kind.REMOTE_RESUMED, remote_id=remote.pk, actor=actor)], now=now)
+    doorbell.ring(DRAIN)
+    return True
+
+
+def _tell(
+    kind: Kind,
+    record_ids: Sequence[int],
+    before: dict[int, records.RecordState],
+    *,
+    actor: Actor,
+    data: dict,
+    now: datetime,
+) -> None:
+    events.write([Fact(kind, pk, before[pk].resource_id, actor=actor, data=data) for pk in record_ids], now=now)

@@ -1,0 +1,254 @@
+"""The first import, and every later one: streams a resource's objects into records.
+
+Owns Pull. One page at a time, so memory stays constant; the cursor is stored with each page, so a
+pull goes on where it stopped. Only records that agree and are not held are touched; others count
+as busy. Nothing is ever deleted because a list did not show it.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import IntegrityError
+from django.db.models import F, Q
+
+from syncportal.kernel import doorbell
+from syncportal.kernel.clock import db_now
+from syncportal.kernel.tx import assert_outside_transaction, atomic_retry
+from syncportal.remote import versions
+from syncportal.remote.client import Deadline
+from syncportal.remote.errors import RemoteError
+from syncportal.remote.gateway import ResourceClient, client_for
+from syncportal.remote.models import Resource
+from syncportal.remote.payloads import Page, RemoteObject
+from syncportal.remote.spec import ResourceSpec
+from syncportal.sync import conflict_store, events, records, states, transitions
+from syncportal.sync.conflict_store import Opening
+from syncportal.sync.events import Fact, Kind
+from syncportal.sync.models import Conflict, Pull, Record, SyncJob
+from syncportal.sync.records import RecordState
+from syncportal.sync.states import Intent
+from syncportal.sync.tasks import PULL
+from syncportal.sync.transitions import NewJob
+from syncportal.sync.validation import answer_problems
+
+LEASE_S = 60.0
+
+
+class PullRefused(Exception):
+    """The pull cannot run; the message says why and what to do."""
+
+
+@dataclass(slots=True)
+class PageCounts:
+    """What happened to one page's objects."""
+
+    seen: int = 0
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    busy: int = 0
+    invalid: int = 0
+
+
+def start(resource: Resource) -> Pull:
+    """Return the resource's running pull, or begin a new one."""
+    running = Pull.objects.filter(resource=resource, state="running").first()
+    if running is not None:
+        return running
+    try:
+        return Pull.objects.create(resource=resource, started_at=db_now())
+    except IntegrityError:
+        return Pull.objects.get(resource=resource, state="running")
+
+
+def request(resource: Resource) -> Pull:
+    """Begin a pull in the background."""
+    pull = start(resource)
+    doorbell.ring(PULL)
+    return pull
+
+
+def run(pull_id: int, *, seconds: float | None = None, progress: Callable[[Pull], None] = lambda pull: None) -> Pull:
+    """Pull page by page until the end, or for at most `seconds`; return the Pull as it stands.
+
+    Raises PullRefused when another process works on it, Misconfiguration when the remote cannot be
+    called. A remote's error ends the slice; the cursor stays, so the next run goes on there.
+    """
+    assert_outside_transaction()
+    holder = uuid.uuid4().hex
+    pull = Pull.objects.select_related("resource__remote").get(pk=pull_id)
+    _take_over(pull, holder)
+    client = client_for(pull.resource)
+    if not client.spec.has_list:
+        _finish(pull_id, holder, problem="The resource has no list to pull from.")
+        raise PullRefused("The resource has no list: configure `list`, or create records by id.")
+    started = time.monotonic()
+    seen_cursors: set[str] = set()
+    try:
+        while seconds is None or time.monotonic() - started < seconds:
+            pull = Pull.objects.select_related("resource__remote").get(pk=pull_id)
+            page, asked_at = _page(client, pull.cursor)
+            looping = page.next is not None and (page.next in seen_cursors or page.next == pull.cursor)
+            counts = atomic_retry(lambda page=page, at=asked_at, of=pull: _take_page(of, page, client, asked_at=at))
+            seen_cursors.add(page.next or "")
+            problem = "The remote's list runs in a circle; it was read once." if looping else ""
+            _advance(pull, holder, page, counts, done=page.next is None or looping, problem=problem)
+            progress(Pull.objects.get(pk=pull_id))
+            if page.next is None or looping:
+                break
+    except RemoteError as error:
+        Pull.objects.filter(pk=pull_id, holder=holder).update(problem=error.detail)
+        raise
+    finally:
+        Pull.objects.filter(pk=pull_id, holder=holder).update(lease_until=None, holder="")
+    return Pull.objects.get(pk=pull_id)
+
+
+def run_waiting(*, seconds: float) -> int:
+    """Go on with every pull that nobody works on; return how many slices ran."""
+    now = db_now()
+    waiting = Pull.objects.filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now), state="running")
+    slices = 0
+    for pull_id in waiting.values_list("pk", flat=True):
+        try:
+            pull = run(pull_id, seconds=seconds)
+        except PullRefused:
+            continue
+        slices += 1
+        if pull.state == "running":
+            doorbell.ring(PULL)
+    return slices
+
+
+def _take_over(pull: Pull, holder: str) -> None:
+    now = db_now()
+    free = Pull.objects.filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now), pk=pull.pk, state="running")
+    if not free.update(holder=holder, lease_until=now + timedelta(seconds=LEASE_S), problem=""):
+        raise PullRefused("Another process is pulling this resource right now.")
+
+
+def _page(client: ResourceClient, cursor: str | None) -> tuple[Page, datetime]:
+    asked_at = db_now()
+    return client.list_page(cursor, deadline=Deadline(settings.CALL_TOTAL_S)), asked_at
+
+
+def _advance(pull: Pull, holder: str, page: Page, counts: PageCounts, *, done: bool, problem: str) -> None:
+    now = db_now()
+    changes = {name: F(name) + getattr(counts, name) for name in PageCounts.__slots__}
+    moved = Pull.objects.filter(pk=pull.pk, holder=holder, state="running").update(
+        cursor=None if done else page.next, lease_until=now + timedelta(seconds=LEASE_S), **changes
+    )
+    if not moved:
+        raise PullRefused("Another process took this pull over.")
+    if done:
+        _finish(pull.pk, holder, problem=problem)
+
+
+def _finish(pull_id: int, holder: str, *, problem: str) -> None:
+    now = db_now()
+    Pull.objects.filter(pk=pull_id, holder=holder).update(state="done", finished_at=now, problem=problem)
+    pull = Pull.objects.select_related("resource").get(pk=pull_id)
+    data = {name: getattr(pull, name) for name in PageCounts.__slots__} | {"problem": problem}
+    fact = Fact(Kind.PULL_FINISHED, None, pull.resource_id, pull.resource.remote_id, data=data)
+    events.write([fact], now=now)
+
+
+def _take_page(pull: Pull, page: Page, client: ResourceClient, *, asked_at: datetime) -> PageCounts:
+    """Apply one page in a transaction of its own."""
+    counts = PageCounts(seen=len(page.objects) + len(page.problems), invalid=len(page.problems))
+    now, spec = db_now(), client.spec
+    valid: dict[str, RemoteObject] = {}
+    for shown in page.objects:
+        if shown.tombstone:
+            continue
+        if shown.external_id is None or shown.external_id in valid or answer_problems(shown.data, spec=spec):
+            counts.invalid += 1
+        else:
+            valid[shown.external_id] = shown
+    known = Record.objects.filter(resource=pull.resource, external_id__in=valid)
+    locked = records.lock(known.values_list("pk", flat=True))
+    jobs = SyncJob.objects.select_for_update().order_by("pk").in_bulk(locked.keys())
+    free = {
+        pk for pk, job in jobs.items()
+        if job.status in states.AGREED and not job.held_by and not job.in_doubt and job.updated_at < asked_at
+    }  # fmt: skip
+    by_id = {str(state.external_id): state for state in locked.values()}
+    fresh = [shown for external_id, shown in valid.items() if external_id not in by_id]
+    changed: list[RecordState] = []
+    for external_id, state in by_id.items():
+        if state.id not in free:
+            counts.busy += 1
+        else:
+            _take_known(pull.resource, state, valid[external_id], spec, changed=changed, counts=counts, now=now)
+    records.write([replace(state, synced_at=now) for state in changed], now=now)
+    counts.updated += len(changed)
+    _insert(pull.resource, fresh, spec, now=now)
+    counts.created += len(fresh)
+    facts = [Fact(Kind.RECORD_PULLED, s.id, s.resource_id, data={"version": s.version or ""}) for s in changed]
+    events.write(facts, now=now)
+    return counts
+
+
+def _take_known(
+    resource: Resource,
+    state: RecordState,
+    shown: RemoteObject,
+    spec: ResourceSpec,
+    *,
+    changed: list[RecordState],
+    counts: PageCounts,
+    now: datetime,
+) -> None:
+    """Compare one object with its record: match, newer, or something that a person must see."""
+    if state.deleted_at is not None:
+        changed.append(
+            replace(state.with_data(shown.data), base=shown.data, version=shown.version, intent=Intent.UPDATE,
+                    deleted_at=None)
+        )  # fmt: skip
+        transitions.reopen_agreed([state.id], now=now)
+        return
+    moved, merge = records.advance(state, base=state.base, remote=shown, spec=spec)
+    relation = versions.compare(state.version, shown.version) if state.version and shown.version else ""
+    reason = ""
+    if relation == "older":
+        reason = Conflict.Reason.STALE_REMOTE
+    elif relation == "equal" and merge.remote_changes:
+        reason = Conflict.Reason.VERSION_REUSE
+    elif merge.conflicts:
+        reason = Conflict.Reason.CONCURRENT_EDIT
+    if reason:
+        _ask_person(state, shown, reason, merge.conflicts or merge.remote_changes, now=now)
+        counts.updated += 1
+    elif (moved.data, moved.base, moved.version) == (state.data, state.base, state.version):
+        counts.unchanged += 1
+    else:
+        changed.append(moved)
+
+
+def _ask_person(state: RecordState, shown: RemoteObject, reason: str, fields: Sequence[str], *, now: datetime) -> None:
+    opening = Opening(
+        record_id=state.id, resource_id=state.resource_id, reason=str(reason), base=state.base, local=state.data,
+        remote=shown.data, fields=tuple(fields), revision=state.revision, remote_version=shown.version,
+    )  # fmt: skip
+    conflict_store.open_or_renew(opening, now=now)
+    label = Conflict.Reason(reason).label
+    transitions.mark_conflict([state.id], reason=str(reason), detail=label, now=now)
+    fact = Fact(Kind.SYNC_CONFLICT, state.id, state.resource_id, data={"reason": str(reason), "detail": label})
+    events.write([fact], now=now)
+
+
+def _insert(resource: Resource, fresh: Sequence[RemoteObject], spec: ResourceSpec, *, now: datetime) -> None:
+    """Make records for objects seen for the first time; both sides agree, so nothing is pushed."""
+    wanted = [
+        RecordState(
+            id=0, resource_id=resource.pk, external_id=shown.external_id, data=shown.data, base=shown.data,
+            version=shown.version, revision=1, intent=Intent.UPDATE, owner_id=None, deleted_at=None, synced_at=now,
+        )
+        for shown in fresh
+    ]  # fmt: skip
+    ids = records.insert(wanted, now=now)
+    transitions.insert([NewJob(pk, resource.remote_id, False, spec.policy.max_attempts) for pk in ids], now=now)

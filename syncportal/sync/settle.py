@@ -1,0 +1,241 @@
+"""Writes back what attempts came to: one transaction a batch, however many outcomes.
+
+Locks the records first (as saving does), drops the results of stale holders, advances the records,
+moves the jobs, and appends events and sync log rows: a handful of statements for a whole batch.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from syncportal.kernel.machine import Verb
+from syncportal.remote.spec import ResourceSpec
+from syncportal.sync import conflict_store, events, records, states, transitions
+from syncportal.sync.claims import Claim, Outcome
+from syncportal.sync.conflict_store import Opening
+from syncportal.sync.conflicts import Merge
+from syncportal.sync.events import AttemptLog, Fact, Kind
+from syncportal.sync.models import Conflict, Record, SyncJob
+from syncportal.sync.records import RecordState
+from syncportal.sync.states import Intent, Status
+from syncportal.sync.transitions import Leaving
+from syncportal.sync.validation import edit_problems
+
+_KINDS: dict[str, Kind] = {
+    states.COMPLETE.name: Kind.SYNC_SUCCEEDED,
+    states.SKIP.name: Kind.SYNC_SKIPPED,
+    states.REBASE.name: Kind.SYNC_MERGED,
+    states.RETRY_LATER.name: Kind.SYNC_FAILED,
+    states.GIVE_UP.name: Kind.SYNC_DEAD_LETTERED,
+    states.FAIL.name: Kind.SYNC_FAILED,
+    states.REJECT.name: Kind.SYNC_VALIDATION_FAILED,
+    states.MARK_CONFLICT.name: Kind.SYNC_CONFLICT,
+    states.POSTPONE.name: Kind.SYNC_POSTPONED,
+}
+_TARGETS: dict[str, Status] = {
+    states.COMPLETE.name: Status.SYNCED,
+    states.SKIP.name: Status.SKIPPED,
+    states.REBASE.name: Status.PENDING,
+    states.RETRY_LATER.name: Status.RETRY_PENDING,
+    states.GIVE_UP.name: Status.DEAD_LETTER,
+    states.FAIL.name: Status.ERROR,
+    states.REJECT.name: Status.VALIDATION_FAILED,
+    states.MARK_CONFLICT.name: Status.VERSION_CONFLICT,
+    states.POSTPONE.name: Status.RETRY_PENDING,
+}
+HANDED_BACK = "handed_back"
+"""The reason of a claim given back unsent because its drain ran out of time; not worth an event."""
+_UNCOUNTED = frozenset({states.POSTPONE.name, states.REBASE.name})
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One outcome turned into rows. state None: the record's content stays as it is."""
+
+    outcome: Outcome
+    verb: Verb
+    reason: str
+    detail: str
+    state: RecordState | None
+    opening: Opening | None = None
+    edited: bool = False
+    merged: tuple[str, ...] = ()
+
+
+def settle(outcomes: Sequence[Outcome], *, specs: Mapping[int, ResourceSpec], now: datetime) -> int:
+    """Store a batch of outcomes; return how many still belonged to their claim. Call in a transaction.
+
+    specs: by resource id. A result whose claim was taken away (rescued, claimed again) changes
+    nothing; its exchanges are kept in the log as "discarded".
+    """
+    revisions = records.lock_revisions(outcome.claim.record_id for outcome in outcomes)
+    holders = dict(SyncJob.objects.filter(pk__in=revisions, status=Status.PROCESSING).values_list("pk", "claim_no"))
+    mine = [o for o in outcomes if holders.get(o.claim.record_id) == o.claim.claim_no]
+    needed = [o.claim.record_id for o in mine if _needs_content(o, revisions)]
+    contents = records.states_of(needed) if needed else {}
+    steps = [_step(o, revisions, contents, specs[o.claim.resource_id]) for o in mine]
+    _give_way(steps)
+    records.write([_stamped(step, now) for step in steps if step.state is not None], now=now)
+    transitions.leave_processing([_leaving(step) for step in steps], now=now)
+    for step in steps:
+        if step.opening is not None:
+            conflict_store.open_or_renew(step.opening, now=now)
+    events.write([_fact(step) for step in steps if step.reason != HANDED_BACK], now=now)
+    kept = {o.claim.record_id for o in mine}
+    events.write_logs(_log(o, kept=o.claim.record_id in kept) for o in outcomes)
+    return len(mine)
+
+
+def _needs_content(outcome: Outcome, revisions: Mapping[int, int]) -> bool:
+    """Tell whether the row's present content must be read: only when it moved since the claim."""
+    moved = revisions[outcome.claim.record_id] != outcome.claim.revision
+    return moved and (outcome.remote is not None or outcome.gone or bool(outcome.conflict_reason))
+
+
+def _state_at_claim(claim: Claim) -> RecordState:
+    return RecordState(
+        id=claim.record_id, resource_id=claim.resource_id, external_id=claim.external_id, data=claim.data,
+        base=claim.base, version=claim.version, revision=claim.revision, intent=claim.intent, owner_id=None,
+        deleted_at=None,
+    )  # fmt: skip
+
+
+def _step(
+    outcome: Outcome, revisions: Mapping[int, int], contents: Mapping[int, RecordState], spec: ResourceSpec
+) -> _Step:
+    claim = outcome.claim
+    edited = revisions[claim.record_id] != claim.revision
+    state = contents.get(claim.record_id) or _state_at_claim(claim)
+    if outcome.gone:
+        return _deleted(outcome, state, edited)
+    if outcome.conflict_reason:
+        return _conflicting(outcome, state, spec, reason=outcome.conflict_reason, detail=outcome.detail)
+    if outcome.remote is None:
+        return _Step(outcome, outcome.verb, outcome.reason, outcome.detail, None, edited=edited)
+    moved, merge = records.advance(state, base=outcome.base, remote=outcome.remote, spec=spec)
+    if merge.conflicts:
+        reason = Conflict.Reason.CONCURRENT_EDIT
+        return _conflicting(outcome, state, spec, reason=reason, detail=reason.label, merge=merge)
+    if outcome.verb is states.REBASE and moved.intent != Intent.DELETE and edit_problems(moved.data, spec=spec):
+        reason = Conflict.Reason.CONCURRENT_EDIT
+        detail = "The merged values do not fit the resource's schema; a person must choose."
+        return _conflicting(outcome, state, spec, reason=reason, detail=detail, merge=merge)
+    merged = merge.remote_changes if outcome.verb is states.REBASE else ()
+    return _Step(outcome, outcome.verb, outcome.reason, outcome.detail, moved, edited=edited, merged=merged)
+
+
+def _deleted(outcome: Outcome, state: RecordState, edited: bool) -> _Step:
+    """The object is gone at the remote: hide the record, or make it anew when somebody edited it meanwhile."""
+    if edited and state.intent != Intent.DELETE:
+        reborn = replace(state, base=None, version=None, intent=Intent.CREATE)
+        return _Step(outcome, outcome.verb, outcome.reason, outcome.detail, reborn, edited=True)
+    gone = replace(state, base=None, version=None)
+    return _Step(outcome, outcome.verb, outcome.reason, outcome.detail, gone)
+
+
+def _conflicting(
+    outcome: Outcome,
+    state: RecordState,
+    spec: ResourceSpec,
+    *,
+    reason: str,
+    detail: str,
+    merge: Merge | None = None,
+) -> _Step:
+    base = outcome.base if outcome.base is not None else state.base
+    fields: tuple[str, ...] = ()
+    if outcome.remote is not None:
+        merge = merge or records.advance(state, base=base, remote=outcome.remote, spec=spec)[1]
+        fields = merge.conflicts or merge.remote_changes
+    opening = Opening(
+        record_id=state.id,
+        resource_id=state.resource_id,
+        reason=str(reason),
+        base=base,
+        local=state.data,
+        remote=outcome.remote.data if outcome.remote else None,
+        fields=fields,
+        revision=state.revision,
+        remote_version=outcome.remote.version if outcome.remote else None,
+    )
+    return _Step(outcome, states.MARK_CONFLICT, str(reason), detail, None, opening=opening)
+
+
+def _give_way(steps: Sequence[_Step]) -> None:
+    """Remove untouched second copies: a pull may have found an object before its create told us the id."""
+    named = {
+        (step.state.resource_id, step.state.external_id): step.state.id
+        for step in steps
+        if step.state is not None and step.outcome.claim.external_id is None and step.state.external_id
+    }
+    for (resource_id, external_id), record_id in named.items():
+        twins = Record.objects.filter(resource_id=resource_id, external_id=external_id).exclude(pk=record_id)
+        for twin in twins.filter(job__status__in=sorted(states.AGREED), job__held_by=""):
+            events.move_history(from_record=twin.pk, to_record=record_id)
+            records.remove(twin.pk)
+
+
+def _stamped(step: _Step, now: datetime) -> RecordState:
+    if step.state is None:
+        raise ValueError("only steps that change the record are stamped")
+    if step.outcome.gone and not (step.edited and step.state.intent == Intent.CREATE):
+        return replace(step.state, deleted_at=now, synced_at=now)
+    agreed = step.verb.name in {states.COMPLETE.name, states.SKIP.name}
+    return replace(step.state, synced_at=now) if agreed else step.state
+
+
+def _leaving(step: _Step) -> Leaving:
+    claim, outcome, verb = step.outcome.claim, step.outcome, step.verb
+    diverted = step.edited and verb in states.DIVERTED_WHEN_EDITED
+    attempts = claim.attempt - 1 if verb.name in _UNCOUNTED else claim.attempt
+    return Leaving(
+        record_id=claim.record_id,
+        claim_no=claim.claim_no,
+        verb=verb,
+        target=(Status.PENDING if diverted else _TARGETS[verb.name]).value,
+        attempts=0 if diverted else attempts,
+        reason="edited_meanwhile" if diverted else step.reason,
+        detail="" if diverted else step.detail,
+        due_at=None if diverted else outcome.due_at,
+        sends=outcome.sends,
+        rebases=claim.rebases + 1 if verb is states.REBASE else claim.rebases if verb is states.POSTPONE else 0,
+    )
+
+
+def _fact(step: _Step) -> Fact:
+    claim, outcome = step.outcome.claim, step.outcome
+    data: dict[str, Any] = {"attempt": claim.attempt, "revision": claim.revision, "operation": claim.current.operation}
+    optional = {
+        "reason": step.reason,
+        "detail": step.detail,
+        "code": outcome.error_code,
+        "error": outcome.error_kind,
+        "next_attempt_at": outcome.due_at.isoformat() if outcome.due_at else "",
+        "merged_fields": list(step.merged),
+        "remote_version": outcome.remote.version if outcome.remote else "",
+        "edited_meanwhile": step.edited,
+    }
+    data |= {name: value for name, value in optional.items() if value}
+    return Fact(
+        _KINDS[step.verb.name],
+        record_id=claim.record_id,
+        resource_id=claim.resource_id,
+        remote_id=claim.remote_id,
+        data=data,
+        correlation_id=claim.correlation_id,
+    )
+
+
+def _log(outcome: Outcome, *, kept: bool) -> AttemptLog:
+    claim = outcome.claim
+    return AttemptLog(
+        record_id=claim.record_id,
+        resource_id=claim.resource_id,
+        claim_no=claim.claim_no,
+        attempt=claim.attempt,
+        outcome=outcome.verb.name if kept else "discarded",
+        error_code=outcome.error_code,
+        exchanges=outcome.exchanges,
+        correlation_id=claim.correlation_id,
+    )

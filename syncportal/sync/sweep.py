@@ -1,0 +1,84 @@
+"""The safety net: picks up what fell through. Losing any of its runs costs time, never work.
+
+Rescues jobs of dead workers, finds records changed past us, and rings for whatever is due. Owns
+ScanPosition.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Q
+
+from syncportal.kernel import doorbell
+from syncportal.kernel.clock import db_now
+from syncportal.kernel.tx import atomic_retry
+from syncportal.remote.spec import spec_for
+from syncportal.sync import events, records, transitions
+from syncportal.sync.drain import due_remotes
+from syncportal.sync.events import Fact, Kind
+from syncportal.sync.models import Pull, Record, ScanPosition, SyncJob
+from syncportal.sync.tasks import DRAIN, PULL, REFRESH
+
+DIRTY_SLICE = 5_000
+_DIRTY = "dirty_records"
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one sweep found."""
+
+    rescued: int
+    dirty: int
+    rang: tuple[str, ...]
+
+
+def sweep() -> Swept:
+    """Do everything once; safe to run anywhere, at any time, any number of times at once."""
+    rescued = atomic_retry(lambda: _rescue(db_now()))
+    dirty = atomic_retry(lambda: _find_dirty(db_now()))
+    return Swept(rescued, dirty, ring_for_due(db_now()))
+
+
+def ring_for_due(now: datetime) -> tuple[str, ...]:
+    """Ring for every kind of work that waits; return the tasks rung for."""
+    waiting = []
+    if due_remotes(now):
+        waiting.append(DRAIN)
+    if SyncJob.objects.filter(refresh_requested_at__isnull=False).exists():
+        waiting.append(REFRESH)
+    if Pull.objects.filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now), state="running").exists():
+        waiting.append(PULL)
+    return tuple(task for task in waiting if doorbell.ring(task))
+
+
+def _rescue(now: datetime) -> int:
+    rescued = transitions.rescue(now=now)
+    kinds = {False: Kind.JOB_RESCUED, True: Kind.SYNC_DEAD_LETTERED}
+    resources = dict(Record.objects.filter(pk__in=[job.record_id for job in rescued]).values_list("pk", "resource_id"))
+    facts = [
+        Fact(kinds[job.dead], job.record_id, resources.get(job.record_id), data={"reason": "worker_died"})
+        for job in rescued
+    ]
+    events.write(facts, now=now)
+    return len(rescued)
+
+
+def _find_dirty(now: datetime) -> int:
+    """Look at the next slice of records for content that was changed without telling us, and arm it."""
+    position, _ = ScanPosition.objects.select_for_update().get_or_create(name=_DIRTY)
+    found, reached = records.dirty_ids(after=position.after_id, limit=DIRTY_SLICE)
+    ScanPosition.objects.filter(pk=_DIRTY).update(after_id=reached or 0)
+    locked = records.lock(found)
+    rows = Record.objects.select_related("resource__remote").filter(pk__in=locked)
+    changed = []
+    for record in rows:
+        spec = spec_for(record.resource)
+        if record.base is not None and not spec.comparator.differing(record.base, record.data):
+            records.remember_content([record.pk])
+        else:
+            changed.append(record)
+    records.bump_dirty([record.pk for record in changed], now=now)
+    transitions.arm([record.pk for record in changed], now=now)
+    facts = [Fact(Kind.RECORD_FOUND_DIRTY, r.pk, r.resource_id, data={"revision": r.revision + 1}) for r in changed]
+    events.write(facts, now=now)
+    return len(changed)

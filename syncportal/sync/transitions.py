@@ -1,0 +1,344 @@
+"""The only writer of SyncJob: each verb of the state machine is one conditional UPDATE.
+
+`WHERE status IN sources AND claim_no = mine`; no row moved means that somebody else won, which is a
+normal outcome. Callers hold the record's row lock where content changes with the status (record
+before job, everywhere) and pass `now`, the database's time read once per transaction.
+"""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import Case, F, Q, QuerySet, Value, When
+
+from syncportal.kernel.bulk import update_rows
+from syncportal.kernel.machine import Verb
+from syncportal.sync import states
+from syncportal.sync.claims import Claim, Send
+from syncportal.sync.models import Record, SyncJob
+from syncportal.sync.states import Intent, Status
+
+MAX_WORKER_DEATHS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """The machine row for a record just inserted; `pending` False means both sides agree already."""
+
+    record_id: int
+    remote_id: int
+    pending: bool
+    max_attempts: int
+    correlation_id: str = ""
+
+
+def insert(jobs: Iterable[NewJob], *, now: datetime) -> None:
+    """Give new records their machine rows."""
+    SyncJob.objects.bulk_create(
+        [
+            SyncJob(
+                record_id=job.record_id,
+                remote_id=job.remote_id,
+                status=Status.PENDING if job.pending else Status.SYNCED,
+                due_at=now if job.pending else None,
+                max_attempts=job.max_attempts,
+                correlation_id=job.correlation_id,
+                status_since=now,
+                updated_at=now,
+            )
+            for job in jobs
+        ],
+        batch_size=500,
+    )
+
+
+def _moving(record_ids: Iterable[int], verb: Verb) -> QuerySet[SyncJob]:
+    return SyncJob.objects.filter(pk__in=list(record_ids), status__in=sorted(verb.sources))
+
+
+def _fresh_start(now: datetime) -> dict[str, Any]:
+    """Return the columns of a job that starts over: newest content, all attempts left."""
+    return {
+        "status": Status.PENDING, "reason": "", "detail": "", "attempts": 0, "rebases": 0, "worker_deaths": 0,
+        "due_at": now, "updated_at": now,
+        "status_since": Case(When(status=Status.PENDING, then=F("status_since")), default=Value(now)),
+    }  # fmt: skip
+
+
+def arm(record_ids: Iterable[int], *, now: datetime, correlation_id: str = "", max_attempts: int | None = None) -> int:
+    """Make the jobs PENDING for the newest revision; a running or conflicting one stays as it is."""
+    changes = _fresh_start(now) | {"correlation_id": correlation_id}
+    if max_attempts is not None:
+        changes["max_attempts"] = max_attempts
+    return _moving(record_ids, states.ARM).update(**changes)
+
+
+def claim_many(
+    remote_id: int, *, limit: int, holder: str, now: datetime, lease_s: float, record_ids: Sequence[int] | None = None
+) -> list[Claim]:
+    """Take up to `limit` due jobs of a remote for this holder, oldest first, and return what to send.
+
+    A job is claimed exactly once however many claim: PostgreSQL locks the rows it selects and skips
+    locked ones, SQLite's transaction is immediate, and the UPDATE names explicit ids with the claim
+    number they had. record_ids: claim only among these.
+    """
+    with transaction.atomic():
+        due = SyncJob.objects.due(now).filter(remote_id=remote_id)
+        if record_ids is not None:
+            due = due.filter(pk__in=record_ids)
+        due = due.order_by("due_at")
+        if connection.features.has_select_for_update_skip_locked:
+            due = due.select_for_update(skip_locked=True, of=("self",))
+        found = list(due[:limit])
+        contents = {
+            row["id"]: row
+            for row in Record.objects.filter(pk__in=[job.pk for job in found]).values(
+                "id", "resource_id", "external_id", "intent", "data", "base", "version", "revision"
+            )
+        }
+        until = now + timedelta(seconds=lease_s)
+        claims = [_claim(job, contents[job.pk], now=now, until=until) for job in found]
+        moved = update_rows(
+            SyncJob,
+            [
+                {
+                    "pk": claim.record_id,
+                    "status": Status.PROCESSING.value,
+                    "attempts": claim.attempt,
+                    "claim_no": claim.claim_no,
+                    "claimed_by": holder,
+                    "claimed_revision": claim.revision,
+                    "lease_until": until,
+                    "due_at": None,
+                    "in_doubt": bool(claim.sends),
+                    "sends": [send.as_json() for send in (*claim.sends, claim.current)],
+                    "idempotency_key": claim.current.key,
+                    "key_for": _key_for(contents[claim.record_id], claim.current.operation),
+                    "status_since": now,
+                    "updated_at": now,
+                }
+                for claim in claims
+            ],
+            where="t.claim_no = v.claim_no - 1 AND t.held_by = '' AND t.status IN (%s, %s)",
+            params=sorted(states.CLAIM.sources),
+        )
+        return [claim for claim in claims if claim.record_id in moved]
+
+
+def _operation(content: Mapping[str, Any]) -> str:
+    if content["intent"] == Intent.DELETE:
+        return Intent.DELETE.value
+    return Intent.CREATE.value if content["base"] is None else Intent.UPDATE.value
+
+
+def _key_for(content: Mapping[str, Any], operation: str) -> str:
+    """Return what an idempotency key stands for: an edit sent again unchanged keeps its key."""
+    return f"{operation}:{content['revision']}:{content['version'] or ''}"
+
+
+def _claim(job: SyncJob, content: Mapping[str, Any], *, now: datetime, until: datetime) -> Claim:
+    operation = _operation(content)
+    same_edit = bool(job.idempotency_key) and job.key_for == _key_for(content, operation)
+    send = Send(
+        operation=operation,
+        content=None if operation == Intent.DELETE else content["data"],
+        version=content["version"],
+        key=job.idempotency_key if same_edit else str(uuid.uuid4()),
+        sent_at=now,
+    )
+    return Claim(
+        record_id=job.pk,
+        remote_id=job.remote_id,
+        resource_id=content["resource_id"],
+        external_id=content["external_id"],
+        intent=content["intent"],
+        data=content["data"],
+        base=content["base"],
+        version=content["version"],
+        revision=content["revision"],
+        attempt=job.attempts + 1,
+        max_attempts=job.max_attempts,
+        claim_no=job.claim_no + 1,
+        rebases=job.rebases,
+        sends=tuple(Send.from_json(stored) for stored in job.sends) if job.in_doubt else (),
+        current=send,
+        lease_until=until,
+        correlation_id=job.correlation_id,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """One job's way out of PROCESSING. attempts: what the row counts afterwards."""
+
+    record_id: int
+    claim_no: int
+    verb: Verb
+    target: str
+    attempts: int
+    reason: str = ""
+    detail: str = ""
+    due_at: datetime | None = None
+    sends: tuple[Send, ...] = ()
+    rebases: int = 0
+
+
+def leave_processing(moves: Sequence[Leaving], *, now: datetime) -> set[int]:
+    """Carry out complete, skip, rebase, retry_later, give_up, fail, reject, mark_conflict and postpone for a batch.
+
+    Each row moves only while it is PROCESSING under its own claim number. Returns the records moved.
+    """
+    for move in moves:
+        if move.target not in move.verb.targets or Status.PROCESSING not in move.verb.sources:
+            raise ValueError(f"{move.verb.name} does not lead from PROCESSING to {move.target}")
+    return update_rows(
+        SyncJob,
+        [
+            {
+                "pk": move.record_id,
+                "claim_no": move.claim_no,
+                "status": move.target,
+                "reason": move.reason[:40],
+                "detail": move.detail,
+                "attempts": move.attempts,
+                "due_at": (move.due_at or now) if move.target in states.CLAIMABLE else None,
+                "lease_until": None,
+                "claimed_by": "",
+                "in_doubt": bool(move.sends),
+                "sends": [send.as_json() for send in move.sends],
+                "rebases": move.rebases,
+                "worker_deaths": 0,
+                "status_since": now,
+                "updated_at": now,
+            }
+            for move in moves
+        ],
+        guard=("claim_no",),
+        where="t.status = %s",
+        params=[Status.PROCESSING.value],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """A job taken back from a dead worker, and whether that was its last chance."""
+
+    record_id: int
+    claim_no: int
+    dead: bool
+
+
+def rescue(*, now: datetime, limit: int = 500) -> list[Rescued]:
+    """Take back jobs whose lease is over; what was claimed counts as sent, so they are in doubt.
+
+    The third death of a worker over the same job makes it a dead letter. Call in a transaction.
+    """
+    orphans = SyncJob.objects.filter(status=Status.PROCESSING, lease_until__lt=now).order_by("pk")
+    if connection.features.has_select_for_update_skip_locked:
+        orphans = orphans.select_for_update(skip_locked=True)
+    rescued = []
+    for job in orphans[:limit]:
+        deaths = job.worker_deaths + 1
+        dead = deaths >= MAX_WORKER_DEATHS
+        moved = SyncJob.objects.filter(pk=job.pk, status=Status.PROCESSING, claim_no=job.claim_no).update(
+            status=Status.DEAD_LETTER if dead else Status.RETRY_PENDING,
+            reason="worker_died",
+            detail="The worker died while sending; the remote is asked first what it holds.",
+            due_at=None if dead else now,
+            lease_until=None,
+            claimed_by="",
+            in_doubt=bool(job.sends),
+            worker_deaths=deaths,
+            status_since=now,
+            updated_at=now,
+        )
+        if moved:
+            rescued.append(Rescued(job.pk, job.claim_no, dead))
+    return rescued
+
+
+def requeue(record_ids: Iterable[int], *, now: datetime, forget_sends: bool = False) -> set[int]:
+    """Start stopped or waiting jobs over, attempts reset, and return the records moved.
+
+    forget_sends: a person decided that an ambiguous create never arrived. While in doubt the
+    idempotency key stays; else a new one is made, so that a stored refusal is not replayed.
+    """
+    rows = _moving(record_ids, states.REQUEUE)
+    ids = set(rows.select_for_update().order_by("pk").values_list("pk", flat=True))
+    changes = _fresh_start(now)
+    if forget_sends:
+        changes |= {"in_doubt": False, "sends": [], "key_for": ""}
+    else:
+        changes["key_for"] = Case(When(in_doubt=True, then=F("key_for")), default=Value(""))
+    _moving(ids, states.REQUEUE).update(**changes)
+    return ids
+
+
+def mark_conflict(record_ids: Iterable[int], *, reason: str, detail: str, now: datetime) -> int:
+    """Stop jobs that are not running for a person's decision: by refresh, pull, group, release or undo."""
+    idle = states.MARK_CONFLICT.sources - {Status.PROCESSING}
+    return SyncJob.objects.filter(pk__in=list(record_ids), status__in=sorted(idle)).update(
+        status=Status.VERSION_CONFLICT, reason=reason, detail=detail, due_at=None, status_since=now, updated_at=now
+    )
+
+
+def resolve(record_id: int, *, target: str, now: datetime, max_attempts: int) -> bool:
+    """Leave VERSION_CONFLICT for SYNCED or PENDING; False when somebody else was faster."""
+    if target not in states.RESOLVE.targets:
+        raise ValueError(f"resolve does not lead to {target}")
+    changes = _fresh_start(now) | {"status": target, "status_since": now, "max_attempts": max_attempts}
+    if target == Status.SYNCED:
+        changes["due_at"] = None
+    return bool(_moving([record_id], states.RESOLVE).update(**changes))
+
+
+def settle_doubt(record_id: int, *, now: datetime) -> None:
+    """Note that a read settled what was in doubt."""
+    SyncJob.objects.filter(pk=record_id).exclude(status=Status.PROCESSING).update(
+        in_doubt=False, sends=[], updated_at=now
+    )
+
+
+def hold(record_ids: Iterable[int], *, holder: str, now: datetime) -> set[int]:
+    """Keep agreed records for a group or task; return those taken (the caller wants all or none)."""
+    free = _moving(record_ids, states.HOLD).filter(held_by="", in_doubt=False)
+    ids = set(free.select_for_update().order_by("pk").values_list("pk", flat=True))
+    SyncJob.objects.filter(pk__in=ids).update(held_by=holder, held_at=now, updated_at=now)
+    return ids
+
+
+def release(record_ids: Iterable[int], *, holder: str, now: datetime) -> int:
+    """Give held records back; only their holder can."""
+    held = SyncJob.objects.filter(pk__in=list(record_ids), held_by=holder)
+    return held.update(held_by="", held_at=None, updated_at=now)
+
+
+def complete_unsent(record_ids: Iterable[int], *, now: datetime) -> set[int]:
+    """Finish the deletion of records that were never sent: no call is needed. Returns those finished."""
+    idle = Q(status__in=sorted(states.ARM.sources), in_doubt=False, held_by="")
+    rows = SyncJob.objects.filter(idle, pk__in=list(record_ids))
+    ids = set(rows.select_for_update().order_by("pk").values_list("pk", flat=True))
+    SyncJob.objects.filter(pk__in=ids).update(
+        status=Status.SYNCED, reason="never_sent", detail="", due_at=None, status_since=now, updated_at=now
+    )
+    return ids
+
+
+def reopen_agreed(record_ids: Iterable[int], *, now: datetime) -> int:
+    """Make jobs SYNCED whose records a pull brought back to life."""
+    return _moving(record_ids, states.REFRESH).update(
+        status=Status.SYNCED, reason="", detail="", due_at=None, status_since=now, updated_at=now
+    )
+
+
+def request_refresh(record_ids: Iterable[int], *, now: datetime) -> int:
+    """Ask the worker to read these objects again; running and conflicting ones are left out."""
+    return _moving(record_ids, states.REFRESH).filter(held_by="").update(refresh_requested_at=now)
+
+
+def refresh_done(record_ids: Iterable[int]) -> None:
+    """Forget the wish to read these objects again."""
+    SyncJob.objects.filter(pk__in=list(record_ids)).update(refresh_requested_at=None)
