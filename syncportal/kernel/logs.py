@@ -84,7 +84,8 @@ def logging_config(*, style: str, level: str = "INFO") -> dict[str, Any]:
             "line": {
                 "()": structlog.stdlib.ProcessorFormatter,
                 "processors": last,
-                "foreign_pre_chain": [*shared, structlog.stdlib.ExtraAdder(), structlog.processors.format_exc_info],
+                # Of what other libraries attach to a line only this is kept: the rest holds whole requests and sockets.
+                "foreign_pre_chain": [*shared, structlog.stdlib.ExtraAdder({"status_code"})],
             }
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},

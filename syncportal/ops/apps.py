@@ -1,6 +1,10 @@
-"""Registers the ops app with Django."""
+"""Registers the ops app, and its system checks, with Django."""
 
 from django.apps import AppConfig
+
+from syncportal.ops import checks  # registers the system checks
+
+__all__ = ["OpsConfig", "checks"]
 
 
 class OpsConfig(AppConfig):
