@@ -1,6 +1,21 @@
-"""The admin site that is the product's shell."""
+"""The admin site that is the product's shell.
 
-from django.contrib.admin import AdminSite
+Owns: what every page knows (navigation), and what stays out of the admin (django-q2's tables: their rows are unsigned
+pickles and a schedule row can call any function). Does not: define pages; each app's admin module does.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib.admin import AdminSite, ModelAdmin
+from django.db.models import Model
+from django.db.models.base import ModelBase
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from syncportal.ops.navigation import navigation
+
+NEVER_REGISTERED = frozenset({"django_q"})
 
 
 class SyncPortalAdminSite(AdminSite):
@@ -8,4 +23,24 @@ class SyncPortalAdminSite(AdminSite):
 
     site_header = "SyncPortal"
     site_title = "SyncPortal"
-    index_title = "Start"
+    index_title = _("Start")
+    site_url = None
+    enable_nav_sidebar = False  # the shell has its own
+    empty_value_display = "–"
+
+    def register(
+        self,
+        model_or_iterable: type[Model] | Iterable[type[Model]],
+        admin_class: type[ModelAdmin] | None = None,
+        **options: Any,
+    ) -> None:
+        """Register models as usual, but leave out those of apps whose rows are code."""
+        models = [model_or_iterable] if isinstance(model_or_iterable, ModelBase) else list(model_or_iterable)
+        allowed = [model for model in models if model._meta.app_label not in NEVER_REGISTERED]
+        super().register(allowed, admin_class, **options)
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        """Add the navigation to what every page knows."""
+        context = super().each_context(request)
+        signed_in = self.has_permission(request)
+        return {**context, "navigation": navigation(request) if signed_in else ()}

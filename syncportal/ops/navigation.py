@@ -1,0 +1,159 @@
+"""The navigation of the shell, as one list.
+
+Owns: which sections and entries exist, who sees them, and their numbers. Guarantees: an entry appears only when its
+address exists and the person has its permission; a section without entries does not appear. Does not: protect the pages
+themselves; every view checks for itself.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from syncportal.sync.models import Conflict, Record, SyncJob
+from syncportal.sync.states import Status
+
+Badge = Callable[[HttpRequest], int]
+
+
+def open_conflicts(request: HttpRequest) -> int:
+    """Count the conflicts that wait for the person who looks."""
+    return Conflict.objects.visible_to(request.user).open().count()
+
+
+def dead_letters(request: HttpRequest) -> int:
+    """Count the dead letters that the person may see."""
+    visible = Record.objects.visible_to(request.user).present().values("pk")
+    return SyncJob.objects.filter(status=Status.DEAD_LETTER, record_id__in=visible).count()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line: `url_name` with an optional `query`; `permission` "" means everybody who is signed in."""
+
+    label: str | Promise
+    icon: str
+    url_name: str
+    permission: str = ""
+    query: str = ""
+    badge: Badge | None = None
+    attention: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A titled group of entries."""
+
+    label: str | Promise
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownEntry:
+    """An entry as the template draws it."""
+
+    label: str | Promise
+    icon: str
+    url: str
+    current: bool
+    count: int
+    attention: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSection:
+    """A section as the template draws it."""
+
+    label: str | Promise
+    items: tuple[ShownEntry, ...]
+
+
+_DEAD_LETTERS = "job__status__exact=DEAD_LETTER"
+
+NAV: tuple[Section, ...] = (
+    Section(
+        _("Operations"),
+        (
+            Entry(_("Start"), "home", "admin:index"),
+            Entry(_("Records"), "records", "admin:sync_record_changelist", "sync.view_record"),
+            Entry(
+                _("Conflicts"),
+                "split",
+                "admin:sync_conflict_changelist",
+                "sync.view_conflict",
+                badge=open_conflicts,
+                attention=True,
+            ),
+            Entry(
+                _("Dead letters"),
+                "stop",
+                "admin:sync_record_changelist",
+                "sync.view_record",
+                query=_DEAD_LETTERS,
+                badge=dead_letters,
+                attention=True,
+            ),
+            Entry(_("Sync log"), "log", "admin:sync_synclog_changelist", "sync.view_synclog"),
+            Entry(_("Events"), "events", "admin:sync_event_changelist", "sync.view_event"),
+        ),
+    ),
+    Section(
+        _("Connections"),
+        (
+            Entry(_("Remotes"), "remote", "admin:remote_remote_changelist", "remote.view_remote"),
+            Entry(_("Resources"), "resource", "admin:remote_resource_changelist", "remote.view_resource"),
+        ),
+    ),
+    Section(
+        _("System"),
+        (
+            Entry(_("Workers"), "worker", "admin:ops_heartbeat_changelist", "ops.view_heartbeat"),
+            Entry(_("Users"), "user", "admin:auth_user_changelist", "auth.view_user"),
+            Entry(_("Groups"), "users", "admin:auth_group_changelist", "auth.view_group"),
+            Entry(_("API keys"), "key", "admin:access_apikey_changelist", "access.view_apikey"),
+        ),
+    ),
+)
+
+
+def navigation(request: HttpRequest) -> tuple[ShownSection, ...]:
+    """Return the sections this person sees, with numbers and the current page marked."""
+    shown = []
+    for section in NAV:
+        items = tuple(item for entry in section.entries if (item := _shown(entry, request)) is not None)
+        if items:
+            shown.append(ShownSection(section.label, items))
+    return tuple(shown)
+
+
+def _shown(entry: Entry, request: HttpRequest) -> ShownEntry | None:
+    if entry.permission and not request.user.has_perm(entry.permission):
+        return None
+    try:
+        path = reverse(entry.url_name)
+    except NoReverseMatch:  # the page is not part of this installation
+        return None
+    return ShownEntry(
+        label=entry.label,
+        icon=entry.icon,
+        url=f"{path}?{entry.query}" if entry.query else path,
+        current=_is_current(entry, path, request),
+        count=entry.badge(request) if entry.badge else 0,
+        attention=entry.attention,
+    )
+
+
+def _is_current(entry: Entry, path: str, request: HttpRequest) -> bool:
+    if entry.url_name == "admin:index":
+        return request.path == path
+    wants_query = any(other.query in request.META["QUERY_STRING"] for other in _same_page(entry) if other.query)
+    if entry.query:
+        return request.path == path and entry.query in request.META["QUERY_STRING"]
+    return request.path.startswith(path) and not (request.path == path and wants_query)
+
+
+def _same_page(entry: Entry) -> list[Entry]:
+    return [other for section in NAV for other in section.entries if other.url_name == entry.url_name]
