@@ -182,6 +182,8 @@ class Control:
             if form.get("delete"):
                 self._store.delete(collection, object_id)
                 return _back(f"{object_id} was deleted.")
+            if not name:
+                return _back("Name the field to change.")
             self._store.edit(collection, object_id, {name: coerced(form["value"], rule=rules.get(name, {}))})
         except Refused as refused:
             return _back("; ".join((refused.detail, *(f"{field} {wrong}" for field, wrong in refused.errors))))

@@ -174,6 +174,8 @@ def test_the_page_edits_by_type_and_escapes_everything(master):
     page = ask(master, "GET", refused.headers["location"]).body.decode()
     assert evil not in page
     assert "&lt;img" in page
+    post(master, "/_demo/change", collection="shifts", id="SH-0001", field="", value="1")
+    assert "" not in master.get("shifts", "SH-0001")
     post(master, "/_demo/change", collection="shifts", id="SH-0001", field="", value="", delete="1")
     assert master.get("shifts", "SH-0001") is None
 
