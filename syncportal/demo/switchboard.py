@@ -34,7 +34,8 @@ p { margin: .25rem 0 .75rem; color: var(--dim); }
   background: var(--soft); }
 .cards b { display: block; }
 form.row { display: flex; flex-wrap: wrap; gap: .6rem; align-items: end; }
-label { display: grid; grid-template-columns: minmax(0, 1fr); max-width: 100%; gap: .15rem; font-size: .85rem; color: var(--dim); }
+label { display: grid; grid-template-columns: minmax(0, 1fr); max-width: 100%;
+  gap: .15rem; font-size: .85rem; color: var(--dim); }
 input, select, button { font: inherit; padding: .4rem .6rem; border: 1px solid var(--line); border-radius: 6px;
   background: var(--ground); color: var(--ink); min-height: 2.4rem; max-width: 100%; }
 button { cursor: pointer; border-color: var(--accent); color: var(--accent); font-weight: 600; }
