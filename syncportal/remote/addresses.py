@@ -8,6 +8,7 @@ needs an entry in REMOTE_ALLOWED_NETWORKS. Does not open connections.
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 Address = IPv4Address | IPv6Address
@@ -49,7 +50,17 @@ _LOOPBACK_6: Final = IPv6Address("::1")
 _UNSPECIFIED_6: Final = IPv6Address("::")
 _ISATAP: Final = (0x00005EFE, 0x02005EFE)
 _BAD_IN_URL = re.compile(r"[\x00-\x20\x7f\\]")
-_RESOLVER = ThreadPoolExecutor(max_workers=8, thread_name_prefix="resolve")
+_resolver: ThreadPoolExecutor
+
+
+def _start_resolver() -> None:
+    """Make the resolver's pool; a forked child needs a new one, its parent's threads do not exist there."""
+    global _resolver
+    _resolver = ThreadPoolExecutor(max_workers=8, thread_name_prefix="resolve")
+
+
+_start_resolver()
+os.register_at_fork(after_in_child=_start_resolver)
 
 
 class AddressRefused(Exception):
@@ -83,7 +94,7 @@ class SocketAddress:
     """One address to connect to, already checked."""
 
     family: int
-    sockaddr: tuple[str | int, ...]
+    sockaddr: tuple[Any, ...]
 
 
 class AddressPolicy:
@@ -183,13 +194,13 @@ def _with_embedded(ip: Address) -> tuple[Address, ...]:
     return (ip,)
 
 
-def _lookup(host: str, port: int, *, timeout_s: float) -> list[tuple[int, tuple[str | int, ...]]]:
+def _lookup(host: str, port: int, *, timeout_s: float) -> list[tuple[int, tuple[Any, ...]]]:
     try:
         if _is_literal(host):
             infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         else:
             # getaddrinfo knows no timeout; a thread of its own keeps the caller's deadline.
-            future = _RESOLVER.submit(socket.getaddrinfo, host, port, 0, socket.SOCK_STREAM)
+            future = _resolver.submit(socket.getaddrinfo, host, port, 0, socket.SOCK_STREAM)
             infos = future.result(timeout=max(timeout_s, 0.0))
     except FutureTimeout:
         future.cancel()

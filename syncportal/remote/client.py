@@ -4,11 +4,12 @@
     answer = client.send(HttpRequest(method="GET", url=url, purpose="read"), deadline=Deadline(10))
 
 Owns the order of things in a call and the judgement of what came back. Guarantees: it ends by the deadline; it never
-runs inside a database transaction; it goes only where the address policy allows; it follows no redirect; it returns an
-Answer for a 2xx whose body is strict JSON and raises a RemoteError for everything else, with the redacted Exchange on
-both; `maybe_applied` is False only when no byte of a write left or a definite 4xx came. Thread-safe, pooled.
-Does not authenticate, build URLs, know resources, or retry: only a read that met a pooled connection which its server
-had just closed is sent once more.
+runs inside a database transaction; it goes only where the address policy allows; it follows no redirect; it returns
+an Answer for a 2xx whose body is strict JSON and raises a RemoteError for everything else, with the redacted Exchange
+on both; `maybe_applied` is False only when no byte of a write left or a definite 4xx came. Thread-safe, pooled. Only
+exchanges are redacted: an Answer's body and headers are the remote's own and must not be logged. Does not
+authenticate, build URLs, know resources, or retry: only a read that met a pooled connection which its server had just
+closed is sent once more.
 """
 
 from __future__ import annotations
@@ -195,7 +196,8 @@ class HttpClient:
                 if stale and not request.is_write and not fresh:
                     fresh = True
                     continue
-                raise failures.explain(error, call, is_write=request.is_write) from error
+                # The library's exception quotes the URL with its secrets, so it must not show in a traceback.
+                raise failures.explain(error, call, is_write=request.is_write) from None
             finally:
                 transport.end()
 
@@ -233,7 +235,7 @@ class HttpClient:
                 maybe_applied=request.is_write,
             ) from None
         except (requests.RequestException, *failures.WIRE_ERRORS) as error:
-            raise failures.explain(error, call, is_write=request.is_write, status=record.status) from error
+            raise failures.explain(error, call, is_write=request.is_write, status=record.status) from None
         finally:
             _finish(response, reusable=clean)
             transport.end()

@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 import time
+import traceback
 import zlib
 
 import pytest
@@ -466,6 +467,19 @@ def test_secrets_are_found_nowhere_in_an_exchange(client):
                    "body-value"):  # fmt: skip
         assert secret not in shown
     assert b"s3cret-value" in server.requests[0]
+
+
+def test_secrets_are_found_in_no_traceback_and_no_log(client, caplog):
+    url = f"http://127.0.0.1:{closed_port()}/x?signature=query-value"
+    with caplog.at_level(0):
+        errors = [failure(client, put(url, headers={"Authorization": "Basic header-value"}))]
+        with serving(always(b"", headers="no colon\r\n")) as server:
+            errors.append(failure(client, put(server.url + "/?signature=query-value")))
+        with serving(lambda talk: talk.request()) as server:
+            errors.append(failure(client, put(server.url + "/?signature=query-value")))
+    shown = "".join("".join(traceback.format_exception(error)) for error in errors) + caplog.text
+    assert "query-value" not in shown
+    assert "header-value" not in shown
 
 
 def test_a_stored_body_is_capped_with_a_mark(client):
