@@ -82,9 +82,10 @@ def update_rows(
     conditions += [f't."{by_name[name].column}" = v.{name}' for name in guard]
     if where:
         conditions.append(f"({where})")
+    own = "t." if connection.vendor == "postgresql" else ""  # SQLite's RETURNING knows no alias
     sql = (
         f'UPDATE "{meta.db_table}" AS t SET {", ".join(settings)} FROM {_source(fields, aliases)} '
-        f'WHERE {" AND ".join(conditions)} RETURNING t."{meta.pk.column}"'
+        f'WHERE {" AND ".join(conditions)} RETURNING {own}"{meta.pk.column}"'
     )
     with connection.cursor() as cursor:
         cursor.execute(sql, [payload, *params])

@@ -60,6 +60,14 @@ class Comparator:
         kept = {pointers.build((name,)) for name in names if not self._is_ignored(name)}
         return tuple(sorted(kept.union(self._always)))
 
+    def uncompared(self, *objs: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the top-level places that may be written but do not decide equality; only `compared` makes some."""
+        if not self._compared:
+            return ()
+        covered = {pointers.parse(at)[0] for at in self._compared if at}
+        names = {name for obj in objs for name in obj} - covered
+        return tuple(sorted(pointers.build((name,)) for name in names if not self._is_ignored(name)))
+
     def _is_ignored(self, name: str) -> bool:
         return name in self._ignored_names or (bool(self._ignored_starts) and name.startswith(self._ignored_starts))
 

@@ -212,3 +212,8 @@ class PolicySpec:
     parallel: int = 1
     escalate_after_h: float = 24.0
     brake_percent: float = 10.0
+
+    @property
+    def max_attempts(self) -> int:
+        """Return how often a push is tried: once, and once more after each delay."""
+        return len(self.delays_s) + 1

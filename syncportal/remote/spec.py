@@ -143,6 +143,18 @@ class ResourceSpec:
         """Say whether the place `pointer` is stripped before a write."""
         return any(pointers.matches(pattern, pointer) for pattern in self.stripped)
 
+    def is_remote_only(self, pointer: str) -> bool:
+        """Say whether only the remote fills in the place `pointer`: read-only, the version, an id that it makes."""
+        if self.is_read_only(pointer):
+            return True
+        return self.create_id == "server" and any(pointers.matches(at, pointer) for at in self.id_pointers)
+
+    @property
+    def guards_create(self) -> bool:
+        """Say whether a create sent twice cannot make two objects nor overwrite one."""
+        conditional = self.create_id == "client" and self.conditional and self.precondition.send == "if_match"
+        return bool(self.idempotency_header) or conditional
+
     def editable_fields(self) -> list[str]:
         """Return the schema's top-level names that a person may change: not read-only, not the id, not the version."""
         names = (self.schema or {}).get("properties") or {}

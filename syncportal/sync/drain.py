@@ -96,7 +96,9 @@ class _Drain:
                 now = self.clock()
                 claimed = self._claim(now) if self._starting() else 0
                 if not self._under_way() and not claimed:
-                    break
+                    if not self._waits_for_tokens():
+                        break
+                    time.sleep(POLL_S)
                 self._settle(self._finished())
             self.report.left_over = not self._starting() and bool(due_remotes(self.clock()))
             return self.report
@@ -109,6 +111,11 @@ class _Drain:
 
     def _under_way(self) -> bool:
         return any(lane.running or lane.probe for lane in self.lanes.values())
+
+    def _waits_for_tokens(self) -> bool:
+        """Tell whether a rate limit alone keeps due work from starting."""
+        paced = [remote_id for remote_id, lane in self.lanes.items() if lane.waits_for_tokens]
+        return bool(paced) and self._starting() and not set(paced).isdisjoint(due_remotes(self.clock()))
 
     def _claim(self, now: datetime) -> int:
         """Let every remote with due work claim its share; return how many jobs were claimed or probes begun."""

@@ -2,7 +2,7 @@
 
 Facts in the past tense, written in the transaction of the change they tell of. Acts of people are
 chained by hashes in `audit.py` after commit. Nothing secret reaches a row: bodies arrive redacted
-from the client, and `redact_fields` hides fields whose names say that they are secret.
+from the client, and values under names that say they are secret are masked.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from syncportal.kernel import correlation
-from syncportal.kernel.redaction import redact_fields
+from syncportal.kernel.redaction import Redactor
 from syncportal.sync.claims import Logged
 from syncportal.sync.models import Event, SyncLog
 
@@ -61,6 +61,7 @@ class Actor:
         return self.kind in {"user", "api_key"}
 
 
+_REDACTOR = Redactor()
 WORKER = Actor("worker", label="worker")
 
 
@@ -90,7 +91,7 @@ def write(facts: Iterable[Fact], *, now: datetime) -> None:
                 actor_kind=fact.actor.kind,
                 actor_id=fact.actor.user_id,
                 actor_label=fact.actor.label[:150],
-                data=redact_fields(dict(fact.data)),
+                data=_REDACTOR.json(dict(fact.data)) if fact.actor.is_person else dict(fact.data),
                 correlation_id=fact.correlation_id or correlation.current(),
             )
             for fact in facts

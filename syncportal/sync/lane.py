@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 LEASE_LEFT_S = 30.0
 RENEW_S = 1.0
+RATE_PAUSE_S = 0.1
 SLOT_TTL_S = 30.0
 
 
@@ -66,9 +67,15 @@ class Lane:
         """Tell whether new attempts may still begin."""
         return not self.blocked and time.monotonic() < self.stop_at
 
+    @property
+    def waits_for_tokens(self) -> bool:
+        """Tell whether only the rate limit keeps this lane from starting more."""
+        return self.starting and self.slots > 0 and self.tokens <= 0
+
     def prepare(self, now: datetime) -> None:
         """Lease slots and tokens for about the next second; look at the breaker."""
-        if time.monotonic() - self.renewed_at < RENEW_S and self.slots:
+        pause_s = RATE_PAUSE_S if self.waits_for_tokens else RENEW_S
+        if time.monotonic() - self.renewed_at < pause_s and self.slots:
             return
         cap = self.remote.limits.concurrency
         grant = limits.lease(
@@ -79,6 +86,7 @@ class Lane:
             per_second=self.remote.limits.per_second,
             now=now,
             ttl_s=SLOT_TTL_S,
+            unspent=self.tokens if self.remote.limits.per_second else 0,
         )
         self.renewed_at = time.monotonic()
         self.slots, self.tokens = grant.slots, grant.tokens
