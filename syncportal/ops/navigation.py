@@ -71,7 +71,8 @@ class ShownSection:
     items: tuple[ShownEntry, ...]
 
 
-_DEAD_LETTERS = "job__status__exact=DEAD_LETTER"
+STATUS_FILTER = "job__status__exact"  # the query parameter of the record list
+_DEAD_LETTERS = f"{STATUS_FILTER}={Status.DEAD_LETTER}"
 
 NAV: tuple[Section, ...] = (
     Section(
@@ -119,6 +120,20 @@ NAV: tuple[Section, ...] = (
 )
 
 
+def address(url_name: str, query: str = "") -> str:
+    """Return the address of a page, or "" when it is not part of this installation."""
+    try:
+        path = reverse(url_name)
+    except NoReverseMatch:
+        return ""
+    return f"{path}?{query}" if query else path
+
+
+def records_with(status: str) -> str:
+    """Return the address of the record list, filtered by status."""
+    return address("admin:sync_record_changelist", f"{STATUS_FILTER}={status}")
+
+
 def navigation(request: HttpRequest) -> tuple[ShownSection, ...]:
     """Return the sections this person sees, with numbers and the current page marked."""
     shown = []
@@ -132,14 +147,13 @@ def navigation(request: HttpRequest) -> tuple[ShownSection, ...]:
 def _shown(entry: Entry, request: HttpRequest) -> ShownEntry | None:
     if entry.permission and not request.user.has_perm(entry.permission):
         return None
-    try:
-        path = reverse(entry.url_name)
-    except NoReverseMatch:  # the page is not part of this installation
+    path = address(entry.url_name)
+    if not path:
         return None
     return ShownEntry(
         label=entry.label,
         icon=entry.icon,
-        url=f"{path}?{entry.query}" if entry.query else path,
+        url=address(entry.url_name, entry.query),
         current=_is_current(entry, path, request),
         count=entry.badge(request) if entry.badge else 0,
         attention=entry.attention,

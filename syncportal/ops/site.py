@@ -11,9 +11,13 @@ from django.contrib.admin import AdminSite, ModelAdmin
 from django.db.models import Model
 from django.db.models.base import ModelBase
 from django.http import HttpRequest
+from django.template.response import TemplateResponse
 from django.utils.translation import gettext_lazy as _
 
-from syncportal.ops.navigation import navigation
+from syncportal.kernel.clock import db_now
+from syncportal.ops.metrics import snapshot
+from syncportal.ops.navigation import address, navigation, records_with
+from syncportal.sync.states import Status
 
 NEVER_REGISTERED = frozenset({"django_q"})
 
@@ -44,3 +48,15 @@ class SyncPortalAdminSite(AdminSite):
         context = super().each_context(request)
         signed_in = self.has_permission(request)
         return {**context, "navigation": navigation(request) if signed_in else ()}
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        """Show the start page: where everything stands, and what needs a person."""
+        start = snapshot(user=request.user, now=db_now())
+        page = {
+            "start": start,
+            "statuses": [(item, records_with(item.status)) for item in start.statuses],
+            "conflicts_url": address("admin:sync_conflict_changelist"),
+            "dead_letters_url": records_with(Status.DEAD_LETTER),
+            "log_url": address("admin:sync_synclog_changelist"),
+        }
+        return super().index(request, {**page, **(extra_context or {})})

@@ -1,0 +1,135 @@
+"""The shell: every page carries the headers, the navigation and the theme."""
+
+import re
+from pathlib import Path
+
+import pytest
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.auth.models import Permission, User
+from django.template.loader import get_template
+from django.test import Client
+from django.urls import reverse
+
+ROOT = Path(__file__).resolve().parents[2]
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+PAGES = ["admin:index", "admin:login", "admin:password_change", "admin:auth_user_changelist", "admin:auth_user_add"]
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def operator(client: Client) -> Client:
+    client.force_login(User.objects.create_superuser("olga", password="x"))
+    return client
+
+
+def directives(policy: str) -> set[str]:
+    return {part.strip() for part in policy.split(";") if part.strip()}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_is_served_with_the_strict_headers(operator: Client, page: str) -> None:
+    if page == "admin:login":
+        operator.logout()
+    answer = operator.get(reverse(page))
+    assert answer.status_code == 200
+    assert directives(answer["Content-Security-Policy"]) == directives(POLICY)
+    assert answer["X-Frame-Options"] == "DENY"
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    assert answer["Referrer-Policy"] == "same-origin"
+    assert re.fullmatch(r"[0-9a-f]{32}", answer["X-Request-ID"])
+    assert "camera=()" in answer["Permissions-Policy"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_needs_inline_code(operator: Client, page: str) -> None:
+    text = operator.get(reverse(page), follow=True).content.decode()
+    assert not re.search(r"<style|\sstyle=|\son[a-z]+=|<script(?![^>]*\bsrc=)(?![^>]*application/json)", text)
+    assert "syncportal/theme.css" in text
+
+
+def test_an_id_that_is_harmless_is_taken_over_and_any_other_replaced(client: Client) -> None:
+    login = reverse("admin:login")
+    assert client.get(login, headers={"X-Request-ID": "trace-42"})["X-Request-ID"] == "trace-42"
+    assert client.get(login, headers={"X-Request-ID": "a\nb <script>"})["X-Request-ID"] != "a\nb <script>"
+
+
+@pytest.mark.parametrize("template", sorted(path.name for path in (ROOT / "templates").glob("*.html")))
+def test_every_error_page_renders_without_a_user(template: str) -> None:
+    text = get_template(template).render({"request_id": "r-1"})
+    assert "r-1" in text
+    assert "Go to the start page" in text
+
+
+def test_every_template_compiles() -> None:
+    folder = ROOT / "templates"
+    for path in folder.rglob("*.html"):
+        get_template(path.relative_to(folder).as_posix())
+
+
+def test_a_page_that_does_not_exist_answers_in_the_theme(operator: Client) -> None:
+    answer = operator.get("/admin/nowhere/")
+    assert answer.status_code == 404
+    assert "There is nothing here" in answer.content.decode()
+    assert answer["X-Request-ID"] in answer.content.decode()
+
+
+def test_a_form_without_its_token_answers_in_the_theme(operator: Client) -> None:
+    strict = Client(enforce_csrf_checks=True)
+    answer = strict.post(reverse("admin:login"), {"username": "olga", "password": "x"})
+    assert answer.status_code == 403
+    assert "This form is too old" in answer.content.decode()
+
+
+def test_the_navigation_shows_what_the_person_may_open(client: Client) -> None:
+    anna = User.objects.create_user("anna", is_staff=True)
+    client.force_login(anna)
+    text = client.get(reverse("admin:index")).content.decode()
+    assert "Start" in text
+    assert reverse("admin:auth_user_changelist") not in text
+    anna.user_permissions.add(Permission.objects.get(codename="view_user"))
+    assert reverse("admin:auth_user_changelist") in client.get(reverse("admin:index")).content.decode()
+
+
+def test_the_current_page_is_marked(operator: Client) -> None:
+    text = operator.get(reverse("admin:auth_user_changelist")).content.decode()
+    assert re.search(r'href="/admin/auth/user/" aria-current="page"', text)
+
+
+def test_tables_whose_rows_are_code_are_not_in_the_admin() -> None:
+    registered = {model._meta.app_label for model in admin.site._registry}
+    assert "django_q" not in registered
+    assert apps.is_installed("django_q")
+
+
+def test_the_start_page_answers_on_an_empty_database(operator: Client) -> None:
+    assert "No records yet" in operator.get(reverse("admin:index")).content.decode()
+
+
+def test_sign_in_is_throttled_per_user_and_address(client: Client) -> None:
+    User.objects.create_superuser("olga", password="right")
+    login = reverse("admin:login")
+    for _ in range(5):
+        answer = client.post(login, {"username": "olga", "password": "wrong"})
+    assert answer.status_code == 429
+    assert "Too many failed sign-ins" in answer.content.decode()
+    assert client.post(login, {"username": "olga", "password": "right"}).status_code == 429
+    assert client.post(login, {"username": "other", "password": "wrong"}).status_code == 200
+
+
+def test_styles_are_served_without_being_collected_first(client: Client) -> None:
+    answer = client.get("/static/syncportal/theme.css")
+    assert answer.status_code == 200
+    assert answer["Content-Type"].startswith("text/css")
+
+
+def test_the_dark_colours_are_the_same_however_dark_was_chosen() -> None:
+    text = (ROOT / "syncportal/static/syncportal/theme.css").read_text()
+    by_system = re.search(r"prefers-color-scheme: dark\) \{\s*:root \{(.*?)\}", text, re.DOTALL)
+    by_switch = re.search(r'^html\[data-theme="dark"\] \{(.*?)\}', text, re.DOTALL | re.MULTILINE)
+    assert by_system and by_switch
+    assert by_system[1].split() == by_switch[1].split()
