@@ -162,6 +162,8 @@ except (ImproperlyConfigured, ValueError) as problem:
     raise ImproperlyConfigured(
         "DATABASE_URL cannot be read; write postgres://user:password@host:5432/name"
     ) from problem
+if not _database["ENGINE"].endswith(("sqlite3", "postgresql")):
+    raise ImproperlyConfigured("DATABASE_URL must begin with sqlite:/// or postgres://")
 if _database["ENGINE"].endswith("sqlite3"):
     # IMMEDIATE and WAL together, or writers meet "database is locked"; FULL, or a power cut loses acknowledged saves.
     _database["OPTIONS"] = {
@@ -169,7 +171,7 @@ if _database["ENGINE"].endswith("sqlite3"):
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
     }
-elif _database["ENGINE"].endswith("postgresql"):
+else:
     _database["HOST"] = unquote(_database["HOST"])  # a socket's folder is written as %2Fvar%2Frun
     _database["CONN_MAX_AGE"] = 600
     _database["CONN_HEALTH_CHECKS"] = True
@@ -266,6 +268,7 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 2000
 
 STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"
+STATIC_ROOT.mkdir(exist_ok=True)
 STATICFILES_DIRS = [BASE_DIR / "syncportal" / "static"]
 WHITENOISE_USE_FINDERS = True  # served as installed: nothing to collect first
 WHITENOISE_MAX_AGE = 0 if DEBUG else 300
