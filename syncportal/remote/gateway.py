@@ -8,6 +8,7 @@ Does not: retry, count, pace or decide what an answer means for a record.
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from syncportal.kernel import pointer as pointers
 from syncportal.remote import formats, writing
@@ -113,7 +114,7 @@ class ResourceClient:
         body = writing.templated(spec.create.body, body)
         return self._write(
             spec.create.method, url, headers=headers, body=body, external_id=own_id, key=idempotency_key,
-            guarded=guarded, purpose=purpose, deadline=deadline,
+            guarded=guarded, purpose=purpose, deadline=deadline, sent=data,
         )  # fmt: skip
 
     def update(
@@ -139,7 +140,7 @@ class ResourceClient:
             url = self._guard(url, headers, version=expected_version, send=spec.precondition.send)
         return self._write(
             spec.update.method, url, headers=headers, body=body, external_id=external_id, key=idempotency_key,
-            guarded=guarded, purpose=purpose, deadline=deadline,
+            guarded=guarded, purpose=purpose, deadline=deadline, sent=data,
         )  # fmt: skip
 
     def delete(
@@ -168,16 +169,27 @@ class ResourceClient:
 
     def _write(
         self, method: str, url: str, *, headers: dict[str, str], body: Any, external_id: str | None, key: str,
-        guarded: bool, purpose: str, deadline: Deadline,
+        guarded: bool, purpose: str, deadline: Deadline, sent: Mapping[str, Any],
     ) -> WriteResult:  # fmt: skip
         answer = self._sender.write(
             method, url, headers=headers, body=body, key=key, guarded=guarded, purpose=purpose, deadline=deadline
         )
         shown = writing.shown_object(self.spec, answer.body, external_id=external_id)
-        if shown is None:
-            return WriteResult(None, self._etag(answer), answer)
+        named = self._named(answer) if shown is None else self.spec.external_id_of(shown)
+        if shown is None or not writing.is_whole(self.spec, shown, sent=sent):
+            return WriteResult(None, self._etag(answer), answer, named)
         found = self._remote_object(shown, answer=answer)
-        return WriteResult(found, found.version, answer)
+        return WriteResult(found, found.version, answer, named)
+
+    def _named(self, answer: Answer) -> str | None:
+        """Return the id in the answer's Location, None without one of this resource."""
+        location = answer.headers.get("Location")
+        if not location or answer.status != 201:
+            return None
+        parts = self._detail.parts_of(urlsplit(location).path)
+        if parts is None or len(parts) != len(self.spec.id_pointers):
+            return None
+        return self.spec.join_id([parts[index] for index in sorted(parts)])
 
     def _needs_version(self, version: str | None) -> bool:
         """Say whether a precondition goes out; without a version nothing may, unless the probe found it ignored."""

@@ -108,14 +108,16 @@ class ReadResult:
 
 @dataclass(frozen=True, slots=True)
 class WriteResult:
-    """The outcome of an accepted write; `object` is None when the answer does not show the object.
+    """The outcome of an accepted write; `object` is None when the answer does not show the whole object.
 
-    `version` comes from the object, or from the answer's headers when there is no object.
+    `version` comes from the object, or from the answer's headers when there is no object. `external_id` is the id that
+    the answer or its Location names, also when it shows nothing else.
     """
 
     object: RemoteObject | None
     version: str | None
     answer: Answer
+    external_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ per drain is cheap. Guarantees: immutable, safe to share between threads; no sec
 Does not: validate (configuration.py refuses what does not fit before it is saved), or talk to anything.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
@@ -105,6 +105,11 @@ class ResourceSpec:
             if value is None or isinstance(value, (bool, dict, list)) or value == "":
                 return None
             parts.append(str(int(value)) if isinstance(value, float) and value.is_integer() else str(value))
+        return self.join_id(parts)
+
+    @staticmethod
+    def join_id(parts: Sequence[str]) -> str:
+        """Return the id made of these parts."""
         if len(parts) == 1:
             return parts[0]
         return "|".join(part.replace("%", "%25").replace("|", "%7C") for part in parts)

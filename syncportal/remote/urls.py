@@ -7,7 +7,7 @@ Owns: `PathTemplate`, `joined`. Guarantees: an id part is percent-encoded whole,
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 _PLACE = re.compile(r"('?)\{(\d)\}('?)")
 _PATH_SAFE = "/:?#[]@!$&'()*+,;=%~-._"
@@ -20,7 +20,7 @@ class BadId(ValueError):
 class PathTemplate:
     """A path with `{0}`, `{1}` for the parts of an id, compiled; `'{0}'` doubles quotes inside the part (OData)."""
 
-    __slots__ = ("_pieces", "places")
+    __slots__ = ("_pieces", "_pattern", "places")
 
     def __init__(self, text: str) -> None:
         """Split the template into literals and places."""
@@ -33,6 +33,25 @@ class PathTemplate:
             end = match.end() - len(match.group(3))
         self._pieces.append(quote(text[end:], safe=_PATH_SAFE))
         self.places = frozenset(piece[0] for piece in self._pieces if isinstance(piece, tuple))
+
+        self._pattern: re.Pattern[str] | None = None
+
+    def parts_of(self, path: str) -> dict[int, str] | None:
+        """Return the id parts in the end of a path that this template made, None when it did not."""
+        if self._pattern is None:
+            seen: set[int] = set()
+            text = ""
+            for piece in self._pieces:
+                if isinstance(piece, str):
+                    text += re.escape(piece.partition("?")[0])
+                elif piece[0] not in seen:
+                    seen.add(piece[0])
+                    text += f"(?P<p{piece[0]}>[^/?#]+)"
+            self._pattern = re.compile(text + r"/?\Z")
+        match = self._pattern.search(path)
+        if match is None or not self.places:
+            return None
+        return {int(name[1:]): unquote(value) for name, value in match.groupdict().items()}
 
     def fill(self, parts: Sequence[str]) -> str:
         """Return the path for an id; raises BadId."""

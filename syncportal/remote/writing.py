@@ -181,6 +181,16 @@ def shown_object(spec: ResourceSpec, body: Any, *, external_id: str | None) -> d
     return other
 
 
+def is_whole(spec: ResourceSpec, shown: Mapping[str, Any], *, sent: Mapping[str, Any]) -> bool:
+    """Say whether an answer shows the object and not just its id: the version, and every field that was sent."""
+    if spec.version.source == "body" and pointers.get(shown, spec.version.pointer, None) is None:
+        return False
+    for at in spec.comparator.fields(sent):
+        if pointers.get(shown, at) is MISSING and spec.comparator.canonical(at, pointers.get(sent, at)) is not None:
+            return False
+    return True
+
+
 def templated(template: Any, body: Any) -> Any:
     """Return a create's body inside the configured one: in place of "{data}", else its members beside the others."""
     if template is None:
