@@ -106,6 +106,15 @@ def test_tables_whose_rows_are_code_are_not_in_the_admin() -> None:
     assert apps.is_installed("django_q")
 
 
+def test_a_role_cannot_be_given_permissions_on_tables_whose_rows_are_code(operator: Client) -> None:
+    text = operator.get(reverse("admin:auth_group_add")).content.decode()
+    offered = set(re.findall(r'name="permissions" value="(\d+)"', text))
+    assert str(Permission.objects.get(codename="view_record").pk) in offered
+    dangerous = Permission.objects.filter(content_type__app_label="django_q")
+    assert dangerous
+    assert offered & {str(permission.pk) for permission in dangerous} == set()
+
+
 def test_the_start_page_answers_on_an_empty_database(operator: Client) -> None:
     assert "No records yet" in operator.get(reverse("admin:index")).content.decode()
 
