@@ -276,6 +276,7 @@ WHITENOISE_MAX_AGE = 0 if DEBUG else 300
 # --- Language, time, mail, logs ---------------------------------------------------------------------------------------
 LANGUAGE_CODE = "en"
 USE_I18N = True
+FORMAT_MODULE_PATH = ["syncportal.formats"]
 USE_TZ = True
 TIME_ZONE = _read("TIME_ZONE")
 REMOTE_ALLOWED_NETWORKS: list[str] = _read("REMOTE_ALLOWED_NETWORKS")

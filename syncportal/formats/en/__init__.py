@@ -1,0 +1,1 @@
+"""English, with dates that sort and a 24-hour clock."""
