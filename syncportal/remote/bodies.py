@@ -6,6 +6,7 @@ takes more memory than its limits.
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 from collections.abc import Mapping
@@ -97,8 +98,14 @@ def _words(parsed: Any) -> str:
     if isinstance(parsed, Mapping):
         for name in _TELLING_FIELDS:
             if isinstance(parsed.get(name), str) and parsed[name].strip():
-                return str(parsed[name])
+                return parsed[name] + _particulars(parsed)
     return ""
+
+
+def _particulars(parsed: Mapping[str, Any]) -> str:
+    """Return what the refusal says field by field: it is what the person needs to mend the record."""
+    nested = {name: value for name, value in parsed.items() if isinstance(value, (dict, list)) and value}
+    return " " + json.dumps(nested, ensure_ascii=False) if nested else ""
 
 
 def _too_large(limit: int) -> BadBody:

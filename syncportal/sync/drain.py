@@ -94,7 +94,7 @@ class _Drain:
         try:
             while True:
                 now = self.clock()
-                claimed = self._claim(now) if self._starting() else 0
+                claimed = self._claim(now) if self._starting() else self._give_back_slots(now)
                 if not self._under_way() and not claimed:
                     if not self._waits_for_tokens():
                         break
@@ -130,6 +130,13 @@ class _Drain:
                 lane.prepare(now)
             begun += lane.claim(now, record_ids=self.record_ids) + (lane.probe is not None)
         return begun
+
+    def _give_back_slots(self, now: datetime) -> int:
+        """Keep only the slots of attempts under way, so that another drain can start its own; claims nothing."""
+        for lane in self.lanes.values():
+            if lane.running:
+                lane.prepare(now)
+        return 0
 
     def _lane(self, remote_id: int) -> Lane:
         resources = Resource.objects.select_related("remote").filter(remote_id=remote_id)

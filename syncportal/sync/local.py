@@ -154,7 +154,7 @@ def _edited(state: RecordState, edit: Edit, *, spec: ResourceSpec) -> RecordStat
             return state
         return replace(state, intent=Intent.DELETE, revision=state.revision + 1)
     data = merge_patch(state.data, edit.changes or {})
-    problems = _untouchable(state.data, data, spec=spec) + edit_problems(data, spec=spec)
+    problems = _untouchable(state.data, data, spec=spec) + edit_problems(data, spec=spec, before=state.data)
     if problems:
         raise InvalidEdit(problems, record_id=state.id)
     moved = state.with_data(data)

@@ -104,7 +104,9 @@ def _resolve(conflict_id: int, decision: Decision, *, actor: Actor, now: datetim
         raise StaleView
     spec = spec_for(conflict.resource)
     wanted = _decide(state, conflict, decision, spec=spec)
-    problems = edit_problems(wanted.data, spec=spec) if decision.action is Action.MERGE else []
+    problems = (
+        edit_problems(wanted.data, spec=spec, before=conflict.remote or {}) if decision.action is Action.MERGE else []
+    )
     if problems:
         raise ImpossibleDecision(problems)
     agreed = decision.action is Action.USE_REMOTE and not job.in_doubt

@@ -117,7 +117,11 @@ def _step(
     if merge.conflicts:
         reason = Conflict.Reason.CONCURRENT_EDIT
         return _conflicting(outcome, state, spec, reason=reason, detail=reason.label, merge=merge)
-    if outcome.verb is states.REBASE and moved.intent != Intent.DELETE and edit_problems(moved.data, spec=spec):
+    if (
+        outcome.verb is states.REBASE
+        and moved.intent != Intent.DELETE
+        and edit_problems(moved.data, spec=spec, before=outcome.remote.data)
+    ):
         reason = Conflict.Reason.CONCURRENT_EDIT
         detail = "The merged values do not fit the resource's schema; a person must choose."
         return _conflicting(outcome, state, spec, reason=reason, detail=detail, merge=merge)

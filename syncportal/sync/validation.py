@@ -6,7 +6,7 @@ decided while reading the answer (`remote.client`); an answer that fails them ar
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from jsonschema.exceptions import ValidationError
 
 from syncportal.kernel import pointer, strict_json
 from syncportal.remote import versions
+from syncportal.remote.normalizers import parse_number, parse_time
 from syncportal.remote.payloads import Answer, RemoteObject
 from syncportal.remote.spec import ResourceSpec
 
@@ -71,28 +72,61 @@ def _sentence(error: ValidationError) -> str:
     return error.message if len(error.message) <= 300 else error.message[:297] + "…"
 
 
-def edit_problems(data: dict[str, Any], *, spec: ResourceSpec) -> list[Problem]:
+def _absent(error: ValidationError, spec: ResourceSpec) -> bool:
+    """Tell whether the value stands for "not there" in a field that may be missing: null, or "" for a format."""
+    empty = error.instance is None or (error.instance == "" and error.validator == "format")
+    path = list(error.absolute_path)
+    return empty and len(path) == 1 and path[0] not in ((spec.schema or {}).get("required") or ())
+
+
+def _other_spelling(error: ValidationError) -> bool:
+    """Tell whether the value is of the schema's type in another spelling, as `remote.equality` compares it."""
+    wanted, value = error.validator_value, error.instance
+    if error.validator == "format":
+        return wanted in {"date-time", "date"} and parse_time(value) is not None
+    if error.validator != "type":
+        return False
+    types = {wanted} if isinstance(wanted, str) else set(wanted)
+    if isinstance(value, str) and types & {"number", "integer"}:
+        number = parse_number(value)
+        return number is not None and ("number" in types or isinstance(number, int))
+    return "boolean" in types and isinstance(value, int) and value in (0, 1)
+
+
+def _shown_errors(data: dict[str, Any], spec: ResourceSpec) -> Iterable[ValidationError]:
+    """Yield what the schema has against an object as a remote spells it: 19.25 may come as "19.25", absent as null."""
+    return (error for error in _errors(data, spec) if not (_absent(error, spec) or _other_spelling(error)))
+
+
+def edit_problems(
+    data: dict[str, Any], *, spec: ResourceSpec, before: Mapping[str, Any] | None = None
+) -> list[Problem]:
     """Return everything the resource's schema has against `data`; empty when it may be saved.
 
     Only fields that a person can set are judged: what the remote fills in itself (ids, versions,
-    read-only fields) may still be missing before the first push.
+    read-only fields) may still be missing before the first push. Fields that are as in `before`
+    may keep the remote's spelling.
     """
+    known = before or {}
     found = []
     for error in _errors(data, spec):
         where = _where(error)
-        if not spec.is_remote_only(where):
-            found.append(Problem(where, str(error.validator), _sentence(error)))
+        name = error.absolute_path[0] if error.absolute_path else None
+        untouched = name in known and data.get(name) == known[name]
+        if spec.is_remote_only(where) or (untouched and (_absent(error, spec) or _other_spelling(error))):
+            continue
+        found.append(Problem(where, str(error.validator), _sentence(error)))
     return sorted(found, key=lambda problem: problem.pointer)
 
 
 def answer_problems(data: dict[str, Any], *, spec: ResourceSpec) -> list[Problem]:
     """Return everything the schema has against an object as the remote shows it in a list."""
-    return [Problem(_where(error), str(error.validator), _sentence(error)) for error in _errors(data, spec)]
+    return [Problem(_where(error), str(error.validator), _sentence(error)) for error in _shown_errors(data, spec)]
 
 
 def _schema_verdicts(data: dict[str, Any], spec: ResourceSpec) -> list[Verdict]:
     first: dict[str, Verdict] = {}
-    for error in _errors(data, spec):
+    for error in _shown_errors(data, spec):
         stage = _STAGE_OF_KEYWORD.get(str(error.validator), "rules")
         detail = f"{_where(error) or 'The answer'}: {_sentence(error)}"
         first.setdefault(stage, Verdict(stage, False, detail, stage))
