@@ -5,6 +5,7 @@ from it. Guarantees: a value that cannot be read stops the start with the variab
 default. Does not: judge whether values fit together; that is syncportal/ops/checks.py.
 """
 
+import logging
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -291,3 +292,4 @@ DEFAULT_FROM_EMAIL = SERVER_EMAIL = _read("FROM_EMAIL") or f"syncportal@{_public
 LOG_FORMAT = _read("LOG_FORMAT")
 LOGGING = logging_config(style=LOG_FORMAT)
 DJANGO_STRUCTLOG_USER_ID_FIELD = "pk"
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG  # one line a request, when it is done

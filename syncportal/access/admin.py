@@ -46,7 +46,7 @@ class RoleAdmin(GroupAdmin):
     filter_horizontal = ()
 
     def formfield_for_manytomany(
-        self, db_field: ManyToManyField, request: HttpRequest, **kwargs: Any
+        self, db_field: ManyToManyField, request: HttpRequest | None = None, **kwargs: Any
     ) -> ModelMultipleChoiceField | None:
         """Offer the permissions that may be handed out, as check boxes."""
         kwargs["queryset"] = (

@@ -5,28 +5,15 @@ passwords inside URLs never reach the output; a line break in a value cannot for
 is logged, or where to (standard error, so that commands can print their result on standard output).
 """
 
-import re
 from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
-MASK = "***"
-_SECRET_KEY = re.compile(
-    r"passw|secret|token|authorization|cookie|credential|api_?key|encryption|private_?key|webhook|dsn$|database_url",
-    re.IGNORECASE,
-)
-_SECRET_VALUE = re.compile(
-    r"(?P<url>[a-z][a-z0-9+.-]*://[^/\s:@]*:)[^@\s/]+(?=@)"
-    r"|(?P<scheme>\b(?:bearer|basic|token)\s+)[A-Za-z0-9._~+/=-]{6,}"
-    r"|(?P<query>[?&](?:token|key|api_key|access_token|signature|sig|password)=)[^&\s]+",
-    re.IGNORECASE,
-)
+from syncportal.kernel.redaction import MASK, Redactor, looks_secret
 
-
-def mask_text(text: str) -> str:
-    """Mask passwords in URLs, authorization values and secret query parameters inside a text."""
-    return _SECRET_VALUE.sub(lambda hit: (hit["url"] or hit["scheme"] or hit["query"]) + MASK, text)
+_REDACTOR = Redactor()
+_MANY_LINES = frozenset({"exception", "stack"})  # ours, not a caller's: a traceback stays readable
 
 
 def mask_secrets(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -35,22 +22,17 @@ def mask_secrets(_logger: object, _method: str, event: MutableMapping[str, Any])
 
 
 def _masked(key: object, value: object) -> object:
-    if isinstance(key, str) and key != "event" and _SECRET_KEY.search(key) and value:
+    if isinstance(key, str) and key != "event" and value and looks_secret(key):
         return MASK
     if isinstance(value, str):
-        return mask_text(value)
+        if key in _MANY_LINES:
+            return "\n".join(_REDACTOR.line(line) for line in value.splitlines())
+        return _REDACTOR.line(value)
     if isinstance(value, dict):
         return {inner: _masked(inner, item) for inner, item in value.items()}
     if isinstance(value, list | tuple):
         return [_masked(None, item) for item in value]
     return value
-
-
-def _one_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Escape line breaks and control characters of the event text (console lines only; JSON escapes by itself)."""
-    text = str(event.get("event", ""))
-    event["event"] = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-    return event
 
 
 def logging_config(*, style: str, level: str = "INFO") -> dict[str, Any]:
@@ -76,7 +58,7 @@ def logging_config(*, style: str, level: str = "INFO") -> dict[str, Any]:
     if style == "json":
         last += [mask_secrets, structlog.processors.JSONRenderer()]
     else:
-        last += [mask_secrets, _one_line, structlog.dev.ConsoleRenderer(colors=False)]
+        last += [mask_secrets, structlog.dev.ConsoleRenderer(colors=False)]
     return {
         "version": 1,
         "disable_existing_loggers": False,
