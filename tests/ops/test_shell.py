@@ -58,6 +58,13 @@ def test_an_id_that_is_harmless_is_taken_over_and_any_other_replaced(client: Cli
     assert client.get(login, headers={"X-Request-ID": "a\nb <script>"})["X-Request-ID"] != "a\nb <script>"
 
 
+def test_the_log_carries_the_id_of_the_answer(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        client.get(reverse("admin:login"), headers={"X-Request-ID": "trace-43"})
+    finished = [record.msg for record in caplog.records if "request_finished" in str(record.msg)]
+    assert [line["request_id"] for line in finished] == ["trace-43"]
+
+
 @pytest.mark.parametrize("template", sorted(path.name for path in (ROOT / "templates").glob("*.html")))
 def test_every_error_page_renders_without_a_user(template: str) -> None:
     text = get_template(template).render({"request_id": "r-1"})
