@@ -30,18 +30,22 @@ def serve(master: DemoMaster, **options) -> Collection:
 
 
 def listing(page: dict, **knobs) -> dict:
-    return {"list": {"path": "/accounts/", "items": "/items", "page": page, **knobs}, "detail": {"path": "/accounts/{0}"},
-            "id": ["/id"], "version": {"from": "body", "pointer": "/version"}}  # fmt: skip
+    return {
+        "list": {"path": "/accounts/", "items": "/items", "page": page, **knobs},
+        "detail": {"path": "/accounts/{0}"},
+        "id": ["/id"],
+        "version": {"from": "body", "pointer": "/version"},
+    }
 
 
 SIZE = {"size_param": "limit", "size": 5}
+OFFSET = {"style": "offset", "param": "offset"}
+BODY_URL = {"style": "body_url", "pointer": "/next"}
 STYLES = {
     "none": ({"paging": "none"}, {"style": "none"}, {}),
-    "offset with total": ({"paging": "offset"}, {"style": "offset", "param": "offset", "total": "/total", **SIZE}, {}),
-    "offset without total": ({"paging": "offset"}, {"style": "offset", "param": "offset"}, {}),
-    "offset from 1": (
-        {"paging": "offset", "offset_start": 1}, {"style": "offset", "param": "offset", "start": 1, "total": "/total"}, {},
-    ),
+    "offset with total": ({"paging": "offset"}, {**OFFSET, "total": "/total", **SIZE}, {}),
+    "offset without total": ({"paging": "offset"}, OFFSET, {}),
+    "offset from 1": ({"paging": "offset", "offset_start": 1}, {**OFFSET, "start": 1, "total": "/total"}, {}),
     "page counting rows": ({"paging": "page"}, {"style": "page", "param": "page", "start": 1, "total": "/total"}, {}),
     "page counting pages": ({"paging": "page"}, {"style": "page", "param": "page", "start": 1, "total": "/pages"}, {}),
     "page until empty": ({"paging": "page"}, {"style": "page", "param": "page"}, {}),
@@ -51,23 +55,21 @@ STYLES = {
     "link header": ({"paging": "link", "items_key": ""}, {"style": "link_header"}, {"items": ""}),
     "header url": ({"paging": "header_url"}, {"style": "header_url", "name": "Next-Page"}, {}),
     "header params": (
-        {"paging": "header_params"}, {"style": "header_params", "map": {"X-Next-Offset": "offset"}, "total": "X-Total"}, {},
+        {"paging": "header_params"},
+        {"style": "header_params", "map": {"X-Next-Offset": "offset"}, "total": "X-Total"},
+        {},
     ),
-    "body url": ({"paging": "next_url"}, {"style": "body_url", "pointer": "/next"}, {}),
+    "body url": ({"paging": "next_url"}, BODY_URL, {}),
     "body url below the request": (
-        {"paging": "next_url", "next_form": "request"}, {"style": "body_url", "pointer": "/next", "relative_to": "request"}, {},
+        {"paging": "next_url", "next_form": "request"},
+        {**BODY_URL, "relative_to": "request"},
+        {},
     ),
-    "body url from the host": (
-        {"paging": "next_url", "next_form": "host"}, {"style": "body_url", "pointer": "/next"}, {},
-    ),
-    "body url below the base": (
-        {"paging": "next_url", "next_form": "base"}, {"style": "body_url", "pointer": "/next", "relative_to": "base"}, {},
-    ),
-    "rows inside items": (
-        {"paging": "offset", "row_key": "resource"}, {"style": "offset", "param": "offset"}, {"row": "/resource"},
-    ),
-    "stubs": ({"paging": "offset", "stub_rows": True}, {"style": "offset", "param": "offset"}, {"stub": True}),
-}  # fmt: skip
+    "body url from the host": ({"paging": "next_url", "next_form": "host"}, BODY_URL, {}),
+    "body url below the base": ({"paging": "next_url", "next_form": "base"}, {**BODY_URL, "relative_to": "base"}, {}),
+    "rows inside items": ({"paging": "offset", "row_key": "resource"}, OFFSET, {"row": "/resource"}),
+    "stubs": ({"paging": "offset", "stub_rows": True}, OFFSET, {"stub": True}),
+}
 
 
 @pytest.mark.parametrize("name", STYLES)
