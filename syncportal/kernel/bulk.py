@@ -45,6 +45,13 @@ def _source(fields: Sequence[models.Field], names: Sequence[str]) -> str:
     return f"(SELECT {columns} FROM json_each(%s) AS j) AS v"
 
 
+def _concrete(model: type[models.Model], name: str) -> models.Field:
+    field = model._meta.get_field(name)
+    if not isinstance(field, models.Field):
+        raise TypeError(f"{name} is no column of {model.__name__}")
+    return field
+
+
 def update_rows(
     model: type[models.Model],
     rows: Sequence[Mapping[str, Any]],
@@ -64,7 +71,7 @@ def update_rows(
         return set()
     meta = model._meta
     names = [name for name in rows[0] if name != "pk"]
-    fields = [meta.pk, *(meta.get_field(name) for name in names)]
+    fields = [meta.pk, *(_concrete(model, name) for name in names)]
     aliases = ["pk", *names]
     payload = json.dumps(
         [{alias: _prepared(field, row[alias]) for alias, field in zip(aliases, fields, strict=True)} for row in rows],
@@ -77,7 +84,7 @@ def update_rows(
         for name, field in by_name.items()
         if name not in guard and name not in (computed or {})
     ]
-    settings += [f'"{meta.get_field(name).column}" = {sql}' for name, sql in (computed or {}).items()]
+    settings += [f'"{_concrete(model, name).column}" = {sql}' for name, sql in (computed or {}).items()]
     conditions = [f't."{meta.pk.column}" = v.pk']
     conditions += [f't."{by_name[name].column}" = v.{name}' for name in guard]
     if where:

@@ -98,7 +98,8 @@ def judge(
         ours = any(send.operation != Intent.DELETE for send in claim.sends)
         return Decision(Next.COMPLETE if ours else Next.SKIP, base=base, sends=unsettled)
     agreed = claim.base is not None and not spec.comparator.differing(claim.base, shown.data)
-    if agreed and relation in {"", "equal"} and not refused:
+    unguarded = spec.conditional and claim.version is None and shown.version is not None
+    if agreed and relation in {"", "equal"} and not refused and not unguarded:
         return Decision(Next.SEND, base=base, sends=unsettled)
     if claim.rebases >= MAX_REBASES:
         why = Conflict.Reason.PRECONDITION_FAILED if refused else Conflict.Reason.CONCURRENT_EDIT

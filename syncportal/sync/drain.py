@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 import structlog
 from django.conf import settings
@@ -169,14 +170,16 @@ class _Drain:
     def _write_back(self, lane: Lane, outcomes: list[Outcome]) -> None:
         """Store a batch; if the database refuses it, store what can be stored one by one."""
         now = self.clock()
+        outcomes = [lane.uncounted(outcome, now) for outcome in outcomes]
+        lane.charge(outcomes)
         specs = {resource_id: spec_for(resource) for resource_id, resource in lane.resources.items()}
         try:
-            atomic_retry(lambda: settle(outcomes, specs=specs, now=now))
+            atomic_retry(partial(settle, outcomes, specs=specs, now=now))
         except DatabaseError:
             log.exception("settle.batch_refused", remote=lane.remote.slug, outcomes=len(outcomes))
             for outcome in outcomes:
                 try:
-                    atomic_retry(lambda one=outcome: settle([one], specs=specs, now=now))
+                    atomic_retry(partial(settle, [outcome], specs=specs, now=now))
                 except DatabaseError:
                     log.exception("settle.refused", record_id=outcome.claim.record_id)
         for outcome in outcomes:

@@ -71,7 +71,8 @@ class _Push(Attempt):
         nothing_to_say = claim.intent == Intent.UPDATE and not unsent_changes(
             claim.base, claim.data, comparator=self.spec.comparator
         )
-        if nothing_to_say or not self.spec.conditional:
+        unguarded = claim.version is None or not self.spec.conditional
+        if nothing_to_say or unguarded:
             return self._compare("compare")
         return self._write()
 

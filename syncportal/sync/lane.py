@@ -4,10 +4,12 @@ Threads do HTTP only; every database call here runs on the drain's own thread.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from threading import Lock
 
 import structlog
 
@@ -56,8 +58,12 @@ class Lane:
     slots: int = 0
     tokens: int = 0
     blocked: bool = False
+    debt: int = 0
     running: dict[Future, Claim] = field(default_factory=dict)
     pool: ThreadPoolExecutor | None = None
+    ready: deque[tuple[Future, Claim, "ResourceClient | Misconfiguration", float]] = field(default_factory=deque)
+    active: int = 0
+    lock: Lock = field(default_factory=Lock)
     renewed_at: float = 0.0
     clients: dict[int, ResourceClient | Misconfiguration] = field(default_factory=dict)
     probe: Future | None = None
@@ -89,20 +95,30 @@ class Lane:
             unspent=self.tokens if self.remote.limits.per_second else 0,
         )
         self.renewed_at = time.monotonic()
-        self.slots, self.tokens = grant.slots, grant.tokens
+        self.slots, self.tokens = grant.slots, grant.tokens - self.debt
+        self.debt = max(0, self.debt - grant.tokens)
         self.blocked = bool(grant.blocked) and grant.blocked != "rate"
-        if self.pool is None and self.slots:
-            self.pool = ThreadPoolExecutor(self.slots, thread_name_prefix=f"push-{self.remote.slug}")
+        if self.slots == 0 or not self.starting:
+            self._hand_back(now)
+        if self.pool is None:
+            self.pool = ThreadPoolExecutor(cap, thread_name_prefix=f"push-{self.remote.slug}")
         if grant.blocked == "breaker_open" and limits.try_probe(self.remote.remote_id, holder=self.holder, now=now):
             self._start_probe()
+
+    def _hand_back(self, now: datetime) -> None:
+        """Give claims that have not started back unsent: there is no slot, or no time, for them any more."""
+        with self.lock:
+            waiting, self.ready = list(self.ready), deque()
+        for future, claim, _, _ in waiting:
+            future.set_result(Outcome(claim, states.POSTPONE, reason=HANDED_BACK, sends=claim.sends, due_at=now))
 
     def _start_probe(self) -> None:
         """Ask the remote one harmless question; its answer decides whether the breaker closes."""
         client = self._client(next(iter(self.resources)))
         if isinstance(client, Misconfiguration):
             return
-        self.pool = self.pool or ThreadPoolExecutor(1, thread_name_prefix=f"probe-{self.remote.slug}")
-        self.probe = self.pool.submit(_ask, client, self.budget.call_s)
+        if self.pool is not None:
+            self.probe = self.pool.submit(_ask, client, self._call_s)
 
     def finish_probe(self, now: datetime) -> bool | None:
         """Report a finished probe to the breaker; None while there is nothing to report."""
@@ -116,7 +132,7 @@ class Lane:
     def claim(self, now: datetime, *, record_ids: list[int] | None = None) -> int:
         """Claim and submit as many jobs as slots and tokens allow; return how many."""
         room = min(2 * self.slots - len(self.running), self.tokens)
-        if room <= 0 or not self.starting or self.pool is None:
+        if room <= 0 or not self.starting:
             return 0
         claims = transitions.claim_many(
             self.remote.remote_id,
@@ -128,9 +144,30 @@ class Lane:
         )
         self.tokens -= len(claims)
         for claim in claims:
-            client = self._client(claim.resource_id)
-            self.running[self.pool.submit(self._attempt, claim, client, time.monotonic())] = claim
+            future: Future = Future()
+            self.running[future] = claim
+            self.ready.append((future, claim, self._client(claim.resource_id), time.monotonic()))
+        self._fill()
         return len(claims)
+
+    @property
+    def _call_s(self) -> float:
+        """Return the total time of one attempt's calls: the remote's own limit, never more than the chain allows."""
+        return min(self.budget.call_s, self.remote.limits.total_timeout_s)
+
+    def _fill(self) -> None:
+        """Start what is ready while slots are free; called by the drain and by every thread that becomes free."""
+        with self.lock:
+            while self.ready and self.active < self.slots and self.pool is not None:
+                self.active += 1
+                self.pool.submit(self._run, *self.ready.popleft())
+
+    def _run(self, future: Future, claim: Claim, client: "ResourceClient | Misconfiguration", claimed: float) -> None:
+        outcome = self._attempt(claim, client, claimed)
+        with self.lock:
+            self.active -= 1
+        self._fill()
+        future.set_result(outcome)
 
     def _client(self, resource_id: int) -> ResourceClient | Misconfiguration:
         """Return the resource's client, or why there is none; asked once a drain."""
@@ -154,20 +191,33 @@ class Lane:
             )  # fmt: skip
         waited = time.monotonic() - claimed
         now = claim.current.sent_at + timedelta(seconds=waited)
-        if time.monotonic() >= self.stop_at or self.budget.lease_s - waited < LEASE_LEFT_S:
+        if self.blocked or time.monotonic() >= self.stop_at or self.budget.lease_s - waited < LEASE_LEFT_S:
             return Outcome(claim, states.POSTPONE, reason=HANDED_BACK, sends=claim.sends, due_at=now)
         try:
-            return executor.attempt(claim, client, deadline=Deadline(self.budget.call_s), now=now)
+            return executor.attempt(claim, client, deadline=Deadline(self._call_s), now=now)
         except Exception as error:
             log.exception("attempt.crashed", record_id=claim.record_id, claim_no=claim.claim_no)
             return _crashed(claim, error, policy_delays=client.spec.policy.delays_s, now=now)
+
+    def uncounted(self, outcome: Outcome, now: datetime) -> Outcome:
+        """Return the outcome as it counts: a failure that arrives when the breaker is open already is no attempt."""
+        if self.blocked and outcome.verb in {states.RETRY_LATER, states.GIVE_UP}:
+            return replace(outcome, verb=states.POSTPONE, due_at=now)
+        return outcome
+
+    def charge(self, outcomes: list[Outcome]) -> None:
+        """Pay for the exchanges beyond the first of each attempt: the rate limit counts calls, not claims."""
+        if self.remote.limits.per_second:
+            extra = sum(max(0, len(outcome.exchanges) - 1) for outcome in outcomes)
+            self.debt += max(0, extra - max(self.tokens, 0))
+            self.tokens -= min(extra, max(self.tokens, 0))
 
     def report(self, outcomes: list[Outcome], now: datetime) -> limits.BreakerChange | None:
         """Tell the breaker how the calls went."""
         results = [
             CallResult(kind=ErrorKind(o.error_kind) if o.error_kind in _KINDS else None, record_id=o.claim.record_id)
             for o in outcomes
-            if o.exchanges
+            if o.exchanges or o.error_kind in _KINDS
         ]
         return limits.report(self.remote.remote_id, results, breaker=self.remote.breaker, now=now) if results else None
 

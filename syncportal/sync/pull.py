@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from django.conf import settings
 from django.db import IntegrityError
@@ -30,6 +31,7 @@ from syncportal.sync.conflict_store import Opening
 from syncportal.sync.events import Fact, Kind
 from syncportal.sync.models import Conflict, Pull, Record, SyncJob
 from syncportal.sync.records import RecordState
+from syncportal.sync.slots import NoSlot, slots
 from syncportal.sync.states import Intent
 from syncportal.sync.tasks import PULL
 from syncportal.sync.transitions import NewJob
@@ -91,9 +93,10 @@ def run(pull_id: int, *, seconds: float | None = None, progress: Callable[[Pull]
     try:
         while seconds is None or time.monotonic() - started < seconds:
             pull = Pull.objects.select_related("resource__remote").get(pk=pull_id)
-            page, asked_at = _page(client, pull.cursor)
+            with slots(client.spec.remote, want=1):
+                page, asked_at = _page(client, pull.cursor)
             looping = page.next is not None and (page.next in seen_cursors or page.next == pull.cursor)
-            counts = atomic_retry(lambda page=page, at=asked_at, of=pull: _take_page(of, page, client, asked_at=at))
+            counts = atomic_retry(partial(_take_page, pull, page, client, asked_at=asked_at))
             seen_cursors.add(page.next or "")
             problem = "The remote's list runs in a circle; it was read once." if looping else ""
             _advance(pull, holder, page, counts, done=page.next is None or looping, problem=problem)
@@ -103,6 +106,8 @@ def run(pull_id: int, *, seconds: float | None = None, progress: Callable[[Pull]
     except RemoteError as error:
         Pull.objects.filter(pk=pull_id, holder=holder).update(problem=error.detail)
         raise
+    except NoSlot as refused:
+        raise PullRefused(str(refused)) from None
     finally:
         Pull.objects.filter(pk=pull_id, holder=holder).update(lease_until=None, holder="")
     return Pull.objects.get(pk=pull_id)
@@ -223,8 +228,8 @@ def _take_known(
     if reason:
         _ask_person(state, shown, reason, merge.conflicts or merge.remote_changes, now=now)
         counts.updated += 1
-    elif (moved.data, moved.base, moved.version) == (state.data, state.base, state.version):
-        counts.unchanged += 1
+    elif (moved.data, moved.base, shown.version or state.version) == (state.data, state.base, state.version):
+        counts.unchanged += 1  # a list that shows no versions takes none away
     else:
         changed.append(moved)
 

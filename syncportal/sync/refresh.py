@@ -9,14 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 
+import structlog
 from django.conf import settings
 
 from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import assert_outside_transaction, atomic_retry
 from syncportal.remote import versions
 from syncportal.remote.client import Deadline
-from syncportal.remote.errors import Missing, RemoteError
+from syncportal.remote.errors import Misconfiguration, Missing, RemoteError
 from syncportal.remote.gateway import ResourceClient, client_for
 from syncportal.remote.models import Resource
 from syncportal.remote.payloads import ReadResult, RemoteObject
@@ -29,8 +31,11 @@ from syncportal.sync.decisions import still_open
 from syncportal.sync.events import WORKER, Actor, AttemptLog, Fact, Kind
 from syncportal.sync.models import Conflict, SyncJob
 from syncportal.sync.records import RecordState
+from syncportal.sync.slots import NoSlot, slots
 from syncportal.sync.states import Status
 from syncportal.sync.validation import check_answer
+
+log = structlog.get_logger(__name__)
 
 
 class Refreshed(StrEnum):
@@ -87,26 +92,41 @@ def refresh(record_id: int, *, resource: Resource, actor: Actor) -> Result:
     if before[0].external_id is None:
         return Result(record_id, Refreshed.NOT_SENT_YET, "The record was never sent, so there is nothing to read.")
     client = client_for(resource)
-    reading = _read(client, before[0])
-    return atomic_retry(lambda: _apply(reading, client.spec, actor=actor, now=db_now()))
+    try:
+        with slots(client.spec.remote, want=1):
+            reading = _read(client, before[0])
+    except NoSlot as refused:
+        return Result(record_id, Refreshed.FAILED, str(refused))
+    return atomic_retry(partial(_apply_now, reading, client.spec, actor=actor))
 
 
 def refresh_requested(*, limit: int = 100, threads: int = 8) -> int:
-    """Work off a slice of the marked wishes and return how many; concurrency is bounded."""
+    """Work off a slice of the marked wishes and return how many; those of a blocked remote wait."""
     assert_outside_transaction()
     wanted = SyncJob.objects.filter(refresh_requested_at__isnull=False).order_by("refresh_requested_at")
     rows = list(wanted.values_list("pk", "record__resource_id")[:limit])
     resources = Resource.objects.select_related("remote").in_bulk({resource_id for _, resource_id in rows})
+    done = 0
     for resource_id, resource in resources.items():
         ids = [pk for pk, of in rows if of == resource_id]
-        ready = [before for before in _before(ids) if before.external_id is not None]
-        client = client_for(resource)
-        with ThreadPoolExecutor(min(threads, client.spec.remote.limits.concurrency)) as pool:
-            readings = list(pool.map(lambda before, of=client: _read(of, before), ready))
-        for reading in readings:
-            atomic_retry(lambda one=reading, of=client: _apply(one, of.spec, actor=WORKER, now=db_now()))
-    transitions.refresh_done([pk for pk, _ in rows])
-    return len(rows)
+        try:
+            done += _refresh_slice(resource, ids, threads=threads)
+        except NoSlot:
+            continue
+        except (Misconfiguration, RemoteError) as error:
+            log.warning("refresh.impossible", resource=resource.slug, detail=error.detail)
+        transitions.refresh_done(ids)
+    return done
+
+
+def _refresh_slice(resource: Resource, record_ids: Sequence[int], *, threads: int) -> int:
+    ready = [before for before in _before(record_ids) if before.external_id is not None]
+    client = client_for(resource)
+    with slots(client.spec.remote, want=threads) as granted, ThreadPoolExecutor(granted) as pool:
+        readings = list(pool.map(lambda before: _read(client, before), ready))
+    for reading in readings:
+        atomic_retry(partial(_apply_now, reading, client.spec, actor=WORKER))
+    return len(record_ids)
 
 
 def _before(record_ids: Sequence[int]) -> list[Before]:
@@ -146,6 +166,10 @@ def _read(client: ResourceClient, before: Before) -> Reading:
             return Reading(before, invalid=failed.detail, exchanges=tuple(exchanges))
     detail = "The remote shows the object only now and then."
     return Reading(before, invalid=detail, exchanges=tuple(exchanges))
+
+
+def _apply_now(reading: Reading, spec: ResourceSpec, *, actor: Actor) -> Result:
+    return _apply(reading, spec, actor=actor, now=db_now())
 
 
 def _apply(reading: Reading, spec: ResourceSpec, *, actor: Actor, now: datetime) -> Result:

@@ -75,7 +75,7 @@ def settle(outcomes: Sequence[Outcome], *, specs: Mapping[int, ResourceSpec], no
     needed = [o.claim.record_id for o in mine if _needs_content(o, revisions)]
     contents = records.states_of(needed) if needed else {}
     steps = [_step(o, revisions, contents, specs[o.claim.resource_id]) for o in mine]
-    _give_way(steps)
+    steps = _give_way(steps)
     records.write([_stamped(step, now) for step in steps if step.state is not None], now=now)
     transitions.leave_processing([_leaving(step) for step in steps], now=now)
     for step in steps:
@@ -166,18 +166,31 @@ def _conflicting(
     return _Step(outcome, states.MARK_CONFLICT, str(reason), detail, None, opening=opening)
 
 
-def _give_way(steps: Sequence[_Step]) -> None:
-    """Remove untouched second copies: a pull may have found an object before its create told us the id."""
-    named = {
-        (step.state.resource_id, step.state.external_id): step.state.id
-        for step in steps
-        if step.state is not None and step.outcome.claim.external_id is None and step.state.external_id
-    }
-    for (resource_id, external_id), record_id in named.items():
-        twins = Record.objects.filter(resource_id=resource_id, external_id=external_id).exclude(pk=record_id)
-        for twin in twins.filter(job__status__in=sorted(states.AGREED), job__held_by=""):
-            events.move_history(from_record=twin.pk, to_record=record_id)
+def _give_way(steps: Sequence[_Step]) -> list[_Step]:
+    """Settle who stands for an object that a create just named, when a pull has found it first.
+
+    An untouched second copy gives way. One that is in use stays, and the create stops for a person.
+    """
+    settled = []
+    for step in steps:
+        twin = _twin_of(step)
+        if twin is not None and twin.job.status in states.AGREED and not twin.job.held_by:
+            events.move_history(from_record=twin.pk, to_record=step.outcome.claim.record_id)
             records.remove(twin.pk)
+        elif twin is not None:
+            detail = f"The remote's object already stands as record {twin.pk}, which is in use; delete this one."
+            kept = replace(step.outcome, sends=(*step.outcome.claim.sends, step.outcome.claim.current))
+            step = _Step(kept, states.FAIL, "duplicate_record", detail, None)
+        settled.append(step)
+    return settled
+
+
+def _twin_of(step: _Step) -> Record | None:
+    """Return another record that stands for the object whose id this step has just learnt."""
+    if step.state is None or step.outcome.claim.external_id is not None or not step.state.external_id:
+        return None
+    same = Record.objects.filter(resource_id=step.state.resource_id, external_id=step.state.external_id)
+    return same.exclude(pk=step.state.id).select_related("job").first()
 
 
 def _stamped(step: _Step, now: datetime) -> RecordState:

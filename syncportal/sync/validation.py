@@ -8,7 +8,7 @@ decided while reading the answer (`remote.client`); an answer that fails them ar
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from jsonschema.exceptions import ValidationError
 
@@ -61,7 +61,8 @@ def _errors(data: dict[str, Any], spec: ResourceSpec) -> Iterable[ValidationErro
 def _where(error: ValidationError) -> str:
     path = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in error.absolute_path)
     if error.validator == "required":
-        missing = next((name for name in error.validator_value if error.message.startswith(repr(name))), "")
+        names: list[str] = list(cast("list[str]", error.validator_value))
+        missing = next((name for name in names if error.message.startswith(repr(name))), "")
         return f"{path}/{missing}"
     return path
 
@@ -81,7 +82,8 @@ def _absent(error: ValidationError, spec: ResourceSpec) -> bool:
 
 def _other_spelling(error: ValidationError) -> bool:
     """Tell whether the value is of the schema's type in another spelling, as `remote.equality` compares it."""
-    wanted, value = error.validator_value, error.instance
+    wanted: Any = error.validator_value
+    value = error.instance
     if error.validator == "format":
         return wanted in {"date-time", "date"} and parse_time(value) is not None
     if error.validator != "type":
@@ -111,7 +113,7 @@ def edit_problems(
     found = []
     for error in _errors(data, spec):
         where = _where(error)
-        name = error.absolute_path[0] if error.absolute_path else None
+        name = str(error.absolute_path[0]) if error.absolute_path else ""
         untouched = name in known and data.get(name) == known[name]
         if spec.is_remote_only(where) or (untouched and (_absent(error, spec) or _other_spelling(error))):
             continue
