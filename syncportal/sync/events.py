@@ -12,6 +12,8 @@ from enum import StrEnum
 from typing import Any
 
 from syncportal.kernel import correlation
+from syncportal.kernel.bulk import update_rows
+from syncportal.kernel.bulk import update_rows
 from syncportal.kernel.redaction import Redactor
 from syncportal.sync.claims import Logged
 from syncportal.sync.models import Event, SyncLog
@@ -157,3 +159,9 @@ def move_history(*, from_record: int, to_record: int) -> None:
     """Hang one record's history under another: the two turned out to be one object."""
     SyncLog.objects.filter(record_id=from_record).update(record_id=to_record)
     Event.objects.filter(record_id=from_record).update(record_id=to_record)
+
+
+def set_seals(seals: Mapping[int, str]) -> int:
+    """Store the seals of events that have none yet, by event id; return how many were stored."""
+    rows = [{"pk": pk, "seal": seal} for pk, seal in seals.items()]
+    return len(update_rows(Event, rows, where="t.seal = ''"))

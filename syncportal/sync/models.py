@@ -250,6 +250,10 @@ class Event(models.Model):
             models.Index(fields=["record", "-id"], name="event_by_record"),
             models.Index(fields=["kind", "-id"], name="event_by_kind"),
             models.Index(fields=["at"], name="event_by_time"),
+            models.Index(
+                fields=["id"], condition=Q(seal="", actor_kind__in=["api_key", "user"]), name="event_unsealed"
+            ),
+            models.Index(fields=["seal"], condition=~Q(seal=""), name="event_by_seal"),
         ]
 
     def __str__(self) -> str:

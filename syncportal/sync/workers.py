@@ -9,7 +9,7 @@ import structlog
 from django.conf import settings
 from django.db import close_old_connections
 
-from syncportal.kernel import doorbell
+from syncportal.kernel import doorbell, turns
 from syncportal.sync import pull as pulling
 from syncportal.sync import refresh as refreshing
 from syncportal.sync import sweep as sweeping
@@ -30,8 +30,13 @@ def _guarded(name: str, work: Callable[[], object]) -> None:
 
 
 def drain() -> None:
-    """Push what is due, within one task's budget; ring again for what is left."""
-    _guarded("drain", _drain)
+    """Push what is due, within one task's budget; ring again for what is left.
+
+    One member of a pool always stays free: drains linger on slow remotes, and those running pick up what is new.
+    """
+    with turns.turn() as mine:
+        if mine:
+            _guarded("drain", _drain)
 
 
 def _drain() -> None:

@@ -23,6 +23,9 @@ WRITERS: dict[str, tuple[str, ...]] = {
     "SlotLease": ("syncportal/remote/limits.py",),
     "AccessToken": ("syncportal/remote/auth.py",),
     "Heartbeat": ("syncportal/ops/heartbeat.py",),
+    "Duty": ("syncportal/ops/duties.py",),
+    "Notice": ("syncportal/ops/notices.py",),
+    "NoticeCursor": ("syncportal/ops/notices.py",),
 }
 ANY_WRITER = tuple(module for modules in WRITERS.values() for module in modules)
 RELATED = {
@@ -147,7 +150,7 @@ def test_every_table_of_ours_has_a_writer() -> None:
 
     ours = {
         model.__name__
-        for label in ("remote", "sync")
+        for label in ("remote", "sync", "ops")
         for model in apps.get_app_config(label).get_models()
         if not model.__name__.startswith("Historical")
     }

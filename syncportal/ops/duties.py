@@ -1,0 +1,116 @@
+"""The duties: everything that runs by the clock, as one list, and how each run went. The only writer of Duty.
+
+Guarantees: a duty runs on one host at a time (a lease), never raises, and leaves its result or its error behind.
+Does not: keep time; django-q2's schedules do, and the supervisor rings for a duty that they forgot.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from django.db import close_old_connections
+from django.db.models import F, Q
+
+from syncportal.kernel.clock import db_now
+from syncportal.ops import notices
+from syncportal.ops.models import Duty
+from syncportal.sync import audit, sweep
+
+log = structlog.get_logger(__name__)
+
+RUN = "syncportal.ops.duties.run"
+LEASE = timedelta(seconds=90)
+LATE = 2.0
+_RESULT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class DutySpec:
+    """One duty. every_s: whole minutes, in seconds. work: does it and says in a few words what came of it."""
+
+    name: str
+    every_s: int
+    says: str
+    work: Callable[[datetime], str]
+
+
+def _sweep(now: datetime) -> str:
+    swept = sweep.sweep()
+    return f"{swept.rescued} rescued, {swept.dirty} changed past us, rang for {len(swept.rang)}"
+
+
+def _retry(now: datetime) -> str:
+    return f"rang for {len(sweep.ring_for_due(now))}"
+
+
+def _seal(now: datetime) -> str:
+    return f"{audit.seal(now)} sealed"
+
+
+DUTIES: tuple[DutySpec, ...] = (
+    DutySpec("sweep", 60, "Rescues jobs of dead workers, finds changes made past us, rings for what is due.", _sweep),
+    DutySpec("seal", 60, "Seals the acts of people into the hash chain.", _seal),
+    DutySpec("notices", 60, "Mails operations about dead letters and refused credentials.", notices.send_due),
+    DutySpec("retry", 300, "Rings for retries whose time has come.", _retry),
+)
+
+
+def spec_of(name: str) -> DutySpec:
+    """Return a duty of the list; raises KeyError."""
+    return {duty.name: duty for duty in DUTIES}[name]
+
+
+def run(name: str) -> None:
+    """Run one duty unless it runs elsewhere; a task of the pool, so it never raises."""
+    close_old_connections()
+    try:
+        run_now(name)
+    except Exception:
+        log.exception("duty.failed", duty=name)
+
+
+def run_now(name: str) -> str | None:
+    """Run one duty and return its result; None when it runs elsewhere. Its failure is recorded, then raised."""
+    duty = spec_of(name)
+    now = db_now()
+    if not _begin(duty, now=now):
+        return None
+    started = time.monotonic()
+    try:
+        result = duty.work(now)
+    except Exception as error:
+        _finish(duty, f"{type(error).__name__}: {error}", ok=False, started=started)
+        raise
+    _finish(duty, result, ok=True, started=started)
+    return result
+
+
+def overdue(now: datetime) -> list[str]:
+    """Return the duties that have not begun for twice their interval: their schedule is broken, or no pool runs."""
+    begun = dict(Duty.objects.values_list("name", "last_started_at"))
+    late = []
+    for duty in DUTIES:
+        last = begun.get(duty.name)
+        if last is None or not now - timedelta(seconds=LATE * duty.every_s) < last <= now + timedelta(minutes=5):
+            late.append(duty.name)
+    return late
+
+
+def _begin(duty: DutySpec, *, now: datetime) -> bool:
+    Duty.objects.bulk_create([Duty(name=duty.name, every_s=duty.every_s)], ignore_conflicts=True)
+    free = Q(lease_until__isnull=True) | Q(lease_until__lt=now) | Q(lease_until__gt=now + 2 * LEASE)
+    mine = Duty.objects.filter(free, pk=duty.name)
+    return bool(mine.update(lease_until=now + LEASE, last_started_at=now, every_s=duty.every_s))
+
+
+def _finish(duty: DutySpec, result: str, *, ok: bool, started: float) -> None:
+    Duty.objects.filter(pk=duty.name).update(
+        lease_until=None,
+        last_finished_at=db_now(),
+        last_duration_ms=round(1000 * (time.monotonic() - started)),
+        last_ok=ok,
+        last_result=result[:_RESULT],
+        failures=0 if ok else F("failures") + 1,
+    )
