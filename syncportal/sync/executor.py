@@ -136,22 +136,32 @@ class _Push(Attempt):
     # --- creating
 
     def _settle_create(self) -> Outcome:
-        """Settle a create whose id we never learnt: replay its key, or look it up by its natural key."""
-        claim = self.claim
+        """Settle a create whose id we never learnt: replay its key, or look it up by its natural key.
+
+        Only the first key ever left: later claims replay it, so what a dead worker claimed after it was never sent.
+        """
+        creates = [send for send in self.claim.sends if send.operation == Intent.CREATE]
+        if not creates:
+            self.unsettled = ()
+            return self._start()
         if self.spec.idempotency_header:
-            return self._write(key=claim.sends[-1].key, content=claim.sends[-1].content)
+            return self._write(key=creates[0].key, content=creates[0].content)
         if self.spec.has_lookup:
-            return self._look_up()
+            return self._look_up(creates)
         return self.create_unknown()
 
-    def _look_up(self) -> Outcome:
-        sent = next(send.content for send in reversed(self.claim.sends) if send.content is not None)
-        found, exchange = self.client.lookup(sent, deadline=self.deadline)
-        self.log(exchange)
+    def _look_up(self, creates: list[Send]) -> Outcome:
+        """Look for what any of our creates may have made; the natural key may have been edited in between."""
+        found: dict[str | None, RemoteObject] = {}
+        contents = [send.content for send in creates if send.content is not None]
+        for content in [one for number, one in enumerate(contents) if one not in contents[:number]]:
+            shown, exchange = self.client.lookup(content, deadline=self.deadline)
+            self.log(exchange)
+            found |= {each.external_id: each for each in shown}
         if len(found) > 1:
             return self.create_unknown("More than one object has this record's natural key.")
         if found:
-            return self._adopt(found[0])
+            return self._adopt(next(iter(found.values())))
         return self._recreate()
 
     def _adopt(self, content: RemoteObject) -> Outcome:
@@ -167,7 +177,8 @@ class _Push(Attempt):
     def _recreate(self) -> Outcome:
         """Send a create that did not arrive, once no earlier one can still arrive and make a second object."""
         settled_at = settles_at(self.claim.sends, spec=self.spec)
-        if settled_at is not None and self.now < settled_at and not self.spec.guards_create:
+        harmless = self.spec.guards_create and self.claim.intent != Intent.DELETE
+        if settled_at is not None and self.now < settled_at and not harmless:
             return self._wait(Decision(Next.WAIT, until=settled_at))
         if self.claim.intent == Intent.DELETE:
             return self._gone("never_arrived")
@@ -195,6 +206,9 @@ class _Push(Attempt):
             self.log(error.exchange)
             return self._write_missed(error)
         self.log(result.answer.exchange)
+        self.accepted = True
+        if send.operation == Intent.CREATE and result.object is not None:
+            self.learnt_id = result.object.external_id
         return self._answered(result, send)
 
     def _call(self, send: Send) -> WriteResult:
@@ -265,7 +279,7 @@ class _Push(Attempt):
 
     def _verify(self, send: Send, *, made: WriteResult) -> Outcome:
         """Read the object once more, because the answer did not settle what it holds."""
-        target = self.claim.external_id or (made.object.external_id if made.object else None)
+        target = self.claim.external_id or (made.object.external_id if made.object else None) or made.external_id
         if target is None:
             return self._settle_unnamed(send)
         try:
