@@ -59,7 +59,7 @@ class ListReader:
             raise
         objects, problems, cut = self._objects(got, step=step, deadline=deadline)
         body = got.answer.body
-        total = paging.total_of(listing.page, headers=got.answer.headers, body=body)
+        total = paging.rows_in_all(listing.page, headers=got.answer.headers, body=body)
         following = replace(step, after=cut) if cut else self._following(step, got)
         return Page(
             objects=tuple(objects),

@@ -27,7 +27,7 @@ def parse_number(value: Any) -> int | Decimal | None:
     """Read a number, or text that spells one, exactly; None when it is none."""
     if isinstance(value, bool):
         return int(value)
-    if isinstance(value, int):
+    if isinstance(value, (int, Decimal)):
         return value
     if isinstance(value, float):
         return int(value) if value.is_integer() else Decimal(repr(value))
@@ -172,7 +172,8 @@ def canonical(value: Any, *, shape: Shape, at: str, normalizers: Mapping[str, tu
         value = _by_shape(value, shape)
     for normalize in normalizers.get(at, ()):
         value = normalize(value)
-    return value
+    # A boolean equals itself only, never 0, 1 or a text: no text holds NUL.
+    return f"\x00{value}" if isinstance(value, bool) else value
 
 
 def _by_shape(value: Any, shape: Shape) -> Any:
@@ -195,6 +196,4 @@ def _by_shape(value: Any, shape: Shape) -> Any:
 def _by_guess(value: Any) -> Any:
     if isinstance(value, float):
         return _as_number(value)
-    if isinstance(value, bool):
-        return f"\x00{value}"  # equal to itself only: never to 0, 1 or a text, which cannot hold NUL
     return _as_time(value, zone_needed=True) if isinstance(value, str) and len(value) > 15 else value

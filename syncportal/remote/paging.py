@@ -96,6 +96,11 @@ def total_of(page: PageSpec, *, headers: Mapping[str, str], body: Any) -> int | 
     return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None
 
 
+def rows_in_all(page: PageSpec, *, headers: Mapping[str, str], body: Any) -> int | None:
+    """Return the number of rows that the answer names; None without, and when its total counts pages."""
+    return None if _counts_pages(page.total or "") else total_of(page, headers=headers, body=body)
+
+
 def following(page: PageSpec, *, step: Step, seen: Seen) -> Step | None:
     """Return the step after `step`, None when the list is at its end; raises PagingError."""
     if page.more and not _truthy(pointers.get(seen.body, page.more, None)):
