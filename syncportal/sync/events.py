@@ -13,7 +13,6 @@ from typing import Any
 
 from syncportal.kernel import correlation
 from syncportal.kernel.bulk import update_rows
-from syncportal.kernel.bulk import update_rows
 from syncportal.kernel.redaction import Redactor
 from syncportal.sync.claims import Logged
 from syncportal.sync.models import Event, SyncLog
