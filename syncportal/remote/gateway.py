@@ -150,7 +150,8 @@ class ResourceClient:
         """Delete an object under the precondition configured for deletes; a gone status raises Missing."""
         spec, rule = self.spec, self.spec.precondition
         guarded = rule.on_delete != "none" and self._needs_version(expected_version)
-        url, headers = self._url(self._delete, external_id), {}
+        url = self._url(self._delete, external_id)
+        headers: dict[str, str] = {}
         body = writing.filled(spec.delete.body, parts=self._parts(external_id), version=expected_version)
         if guarded and rule.on_delete != "same":
             url = joined("", url, {rule.on_delete: expected_version})

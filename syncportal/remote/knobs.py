@@ -128,9 +128,9 @@ class DeleteSpec:
 
 @dataclass(frozen=True, slots=True)
 class VersionSpec:
-    """Where an object's version comes from."""
+    """Where an object's version comes from: body, etag or none."""
 
-    source: Literal["body", "etag", "none"] = "none"
+    source: str = "none"
     pointer: str = ""
 
 
@@ -150,7 +150,7 @@ class PreconditionSpec:
 class ChecksumSpec:
     """The named algorithm over canonical JSON of `fields`, found in the body at `pointer` or in the header `name`."""
 
-    source: Literal["body", "header"]
+    source: str
     at: str
     algorithm: str = "sha256"
     fields: tuple[str, ...] = ()

@@ -158,7 +158,9 @@ class ListReader:
 
     def _objects(self, got: _Rows, *, step: Step, deadline: Deadline) -> tuple[list[RemoteObject], list[str], str]:
         """Turn rows into objects; the third value names the last row done when a page of stubs was cut short."""
-        listing, objects, problems = self._listing(), [], []
+        listing = self._listing()
+        objects: list[RemoteObject] = []
+        problems: list[str] = []
         rows = [self._row(row, index=index, problems=problems) for index, row in enumerate(got.rows)]
         kept = [(data, found) for data, found in rows if data is not None and found is not None]
         if step.after and any(found == step.after for _, found in kept):

@@ -27,8 +27,10 @@ def parse_number(value: Any) -> int | Decimal | None:
     """Read a number, or text that spells one, exactly; None when it is none."""
     if isinstance(value, bool):
         return int(value)
-    if isinstance(value, (int, Decimal)):
+    if isinstance(value, int):
         return value
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else value.normalize()
     if isinstance(value, float):
         return int(value) if value.is_integer() else Decimal(repr(value))
     if isinstance(value, str) and _NUMBER.match(value):
@@ -116,9 +118,10 @@ def _second(value: Any) -> Any:
 def _rounded(places: int) -> Normalizer:
     def apply(value: Any) -> Any:
         number = parse_number(value)
-        if number is None or abs(number) > Decimal(10) ** 60:
+        exact = None if number is None else Decimal(number)
+        if exact is None or abs(exact) > Decimal(10) ** 60:
             return value
-        return _as_number(str(round(Decimal(number), places)))
+        return _as_number(round(exact, places))
 
     return apply
 
