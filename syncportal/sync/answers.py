@@ -49,6 +49,8 @@ class Attempt:
         self.exchanges: list[Logged] = []
         self.unsettled: tuple[Send, ...] = claim.sends
         self.sending: Send | None = None
+        self.accepted = False
+        self.learnt_id: str | None = None
         self._report: Report | None = None
         self._started = time.monotonic()
 
@@ -151,8 +153,8 @@ class Attempt:
         return self.conflict(Conflict.Reason.CONCURRENT_EDIT, remote=shown, base=self.claim.base, detail=detail)
 
     def after_error(self, error: RemoteError) -> tuple[Send, ...]:
-        """Return the sends that are unsettled after an error: the running one too if it may have been applied."""
-        if self.sending is not None and error.maybe_applied:
+        """Return what is unsettled after an error: the running send too if it was or may have been applied."""
+        if self.sending is not None and (self.accepted or error.maybe_applied):
             return (*self.unsettled, self.sending)
         return self.unsettled
 
@@ -160,7 +162,8 @@ class Attempt:
 
     def outcome(self, verb: Verb, **particulars: Any) -> Outcome:
         """Build the outcome with everything that was exchanged."""
-        return Outcome(self.claim, verb, exchanges=tuple(self.exchanges), **particulars)
+        learnt_id = self.learnt_id if self.claim.external_id is None else None
+        return Outcome(self.claim, verb, exchanges=tuple(self.exchanges), learnt_id=learnt_id, **particulars)
 
     def failure(self, verb: Verb, error: RemoteError, reason: str, **particulars: Any) -> Outcome:
         """Build the outcome of a remote's error."""
@@ -179,7 +182,7 @@ class Attempt:
             detail=detail,
             error_kind=str(kind or "rejected"),
             error_code=code or reason,
-            sends=self.unsettled if self.sending is None else (),
+            sends=self.unsettled,
         )
 
     def create_unknown(self, why: str = "", *, sent: bool = False) -> Outcome:

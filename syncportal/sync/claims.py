@@ -83,6 +83,7 @@ class Outcome:
 
     base: the merge base for advancing the record (the content sent when the remote confirmed it,
     the effective base otherwise). gone: the object is deleted at the remote. sends: still unsettled.
+    learnt_id: the id that an accepted create told, kept even when the rest of its answer cannot be trusted.
     """
 
     claim: Claim
@@ -98,4 +99,5 @@ class Outcome:
     error_code: str = ""
     due_at: datetime | None = None
     pause: bool = False
+    learnt_id: str | None = None
     exchanges: tuple[Logged, ...] = field(default=())

@@ -123,7 +123,7 @@ class _Push(Attempt):
         claim = self.claim
         if claim.intent == Intent.DELETE and claim.base is not None:
             return self._gone("already_gone")
-        if claim.base is None:
+        if claim.base is None and (self.spec.create_id == "client" or claim.intent == Intent.DELETE):
             return self._recreate()
         try:
             shown = self.read("confirm_missing")
@@ -207,8 +207,8 @@ class _Push(Attempt):
             return self._write_missed(error)
         self.log(result.answer.exchange)
         self.accepted = True
-        if send.operation == Intent.CREATE and result.object is not None:
-            self.learnt_id = result.object.external_id
+        if send.operation == Intent.CREATE:
+            self.learnt_id = result.external_id
         return self._answered(result, send)
 
     def _call(self, send: Send) -> WriteResult:

@@ -14,6 +14,7 @@ from django.db import connection
 from django.db.models import F, Func, JSONField, TextField, Value
 from django.db.models.functions import MD5, Cast
 
+from syncportal.kernel import pointer
 from syncportal.kernel.bulk import update_rows
 from syncportal.remote.payloads import RemoteObject
 from syncportal.remote.spec import ResourceSpec
@@ -59,6 +60,10 @@ class RecordState:
     def with_data(self, data: Json) -> "RecordState":
         """Return the state with other content: one revision more when it really differs."""
         return self if data == self.data else replace(self, data=data, revision=self.revision + 1)
+
+    def counted(self) -> "RecordState":
+        """Return the state one revision on."""
+        return replace(self, revision=self.revision + 1)
 
 
 def title_of(data: Json, external_id: str | None) -> str:
@@ -177,6 +182,17 @@ def bump_dirty(record_ids: Sequence[int], *, now: datetime) -> None:
 def remember_content(record_ids: Sequence[int]) -> None:
     """Take the rows' present content as known, without counting it as a change."""
     Record.objects.filter(pk__in=record_ids).update(content_hash=MD5(Cast("data", TextField())))
+
+
+def reborn(state: RecordState, *, spec: ResourceSpec) -> RecordState:
+    """Return the state of a record whose object is gone and shall be made anew, under a new id where the remote chooses."""
+    unborn = replace(state, base=None, version=None, intent=Intent.CREATE)
+    if spec.create_id == "client":
+        return unborn
+    data = state.data
+    for at in spec.id_pointers:
+        data = pointer.remove(data, at)
+    return replace(unborn.with_data(data), external_id=None)
 
 
 def advance(

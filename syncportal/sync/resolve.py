@@ -149,15 +149,9 @@ def _decide_deleted_remote(state: RecordState, action: Action, *, spec: Resource
     if action is Action.MERGE:
         detail = "The object is gone at the remote: accept the deletion, or push the local values as a new object."
         raise ImpossibleDecision([Problem("", "deleted_remote", detail)])
-    gone = replace(state, base=None, version=None)
     if action is Action.USE_REMOTE:
-        return replace(gone, intent=Intent.DELETE, revision=state.revision + 1)
-    if spec.create_id == "client":
-        return replace(gone, intent=Intent.CREATE)
-    data: Json = state.data
-    for at in spec.id_pointers:
-        data = pointer.remove(data, at)
-    return replace(gone.with_data(data), intent=Intent.CREATE, external_id=None)
+        return replace(state, base=None, version=None, intent=Intent.DELETE, revision=state.revision + 1)
+    return records.reborn(state, spec=spec)
 
 
 def _merged(local: Json, conflict: Conflict, decision: Decision, *, spec: ResourceSpec) -> Json:

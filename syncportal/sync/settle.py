@@ -90,7 +90,8 @@ def settle(outcomes: Sequence[Outcome], *, specs: Mapping[int, ResourceSpec], no
 def _needs_content(outcome: Outcome, revisions: Mapping[int, int]) -> bool:
     """Tell whether the row's present content must be read: only when it moved since the claim."""
     moved = revisions[outcome.claim.record_id] != outcome.claim.revision
-    return moved and (outcome.remote is not None or outcome.gone or bool(outcome.conflict_reason))
+    tells = outcome.remote is not None or outcome.gone or outcome.learnt_id is not None
+    return moved and (tells or bool(outcome.conflict_reason))
 
 
 def _state_at_claim(claim: Claim) -> RecordState:
@@ -108,11 +109,11 @@ def _step(
     edited = revisions[claim.record_id] != claim.revision
     state = contents.get(claim.record_id) or _state_at_claim(claim)
     if outcome.gone:
-        return _deleted(outcome, state, edited)
+        return _deleted(outcome, state, edited, spec)
     if outcome.conflict_reason:
         return _conflicting(outcome, state, spec, reason=outcome.conflict_reason, detail=outcome.detail)
     if outcome.remote is None:
-        return _Step(outcome, outcome.verb, outcome.reason, outcome.detail, None, edited=edited)
+        return _Step(outcome, outcome.verb, outcome.reason, outcome.detail, _named(outcome, state), edited=edited)
     moved, merge = records.advance(state, base=outcome.base, remote=outcome.remote, spec=spec)
     if merge.conflicts:
         reason = Conflict.Reason.CONCURRENT_EDIT
@@ -129,10 +130,16 @@ def _step(
     return _Step(outcome, outcome.verb, outcome.reason, outcome.detail, moved, edited=edited, merged=merged)
 
 
-def _deleted(outcome: Outcome, state: RecordState, edited: bool) -> _Step:
+def _named(outcome: Outcome, state: RecordState) -> RecordState | None:
+    """Return the state with the id that a create has just told, None when there is nothing new to keep."""
+    told = outcome.learnt_id or (outcome.remote.external_id if outcome.remote else None)
+    return replace(state, external_id=told) if told and state.external_id is None else None
+
+
+def _deleted(outcome: Outcome, state: RecordState, edited: bool, spec: ResourceSpec) -> _Step:
     """The object is gone at the remote: hide the record, or make it anew when somebody edited it meanwhile."""
     if edited and state.intent != Intent.DELETE:
-        reborn = replace(state, base=None, version=None, intent=Intent.CREATE)
+        reborn = records.reborn(state, spec=spec)
         return _Step(outcome, outcome.verb, outcome.reason, outcome.detail, reborn, edited=True)
     gone = replace(state, base=None, version=None)
     return _Step(outcome, outcome.verb, outcome.reason, outcome.detail, gone)
@@ -163,7 +170,7 @@ def _conflicting(
         revision=state.revision,
         remote_version=outcome.remote.version if outcome.remote else None,
     )
-    return _Step(outcome, states.MARK_CONFLICT, str(reason), detail, None, opening=opening)
+    return _Step(outcome, states.MARK_CONFLICT, str(reason), detail, _named(outcome, state), opening=opening)
 
 
 def _give_way(steps: Sequence[_Step]) -> list[_Step]:
