@@ -15,7 +15,7 @@ import structlog
 
 from syncportal.remote import limits
 from syncportal.remote.client import Deadline
-from syncportal.remote.errors import ErrorKind, Misconfiguration, RemoteError
+from syncportal.remote.errors import ErrorKind, Misconfiguration, RemoteError, Throttled
 from syncportal.remote.gateway import ResourceClient, client_for
 from syncportal.remote.limits import CallResult
 from syncportal.remote.models import Resource
@@ -25,6 +25,9 @@ from syncportal.sync.claims import Claim, Outcome
 from syncportal.sync.settle import HANDED_BACK
 
 log = structlog.get_logger(__name__)
+
+Caller = ResourceClient | Misconfiguration | RemoteError
+"""A resource's client, or why there is none: nothing to sign in with, or a sign-in that failed."""
 
 LEASE_LEFT_S = 30.0
 RENEW_S = 1.0
@@ -61,11 +64,11 @@ class Lane:
     debt: int = 0
     running: dict[Future, Claim] = field(default_factory=dict)
     pool: ThreadPoolExecutor | None = None
-    ready: deque[tuple[Future, Claim, "ResourceClient | Misconfiguration", float]] = field(default_factory=deque)
+    ready: deque[tuple[Future, Claim, Caller, float]] = field(default_factory=deque)
     active: int = 0
     lock: Lock = field(default_factory=Lock)
     renewed_at: float = 0.0
-    clients: dict[int, ResourceClient | Misconfiguration] = field(default_factory=dict)
+    clients: dict[int, Caller] = field(default_factory=dict)
     probe: Future | None = None
 
     @property
@@ -115,9 +118,7 @@ class Lane:
     def _start_probe(self) -> None:
         """Ask the remote one harmless question; its answer decides whether the breaker closes."""
         client = self._client(next(iter(self.resources)))
-        if isinstance(client, Misconfiguration):
-            return
-        if self.pool is not None:
+        if self.pool is not None and not isinstance(client, Misconfiguration):
             self.probe = self.pool.submit(_ask, client, self._call_s)
 
     def finish_probe(self, now: datetime) -> bool | None:
@@ -162,28 +163,28 @@ class Lane:
                 self.active += 1
                 self.pool.submit(self._run, *self.ready.popleft())
 
-    def _run(self, future: Future, claim: Claim, client: "ResourceClient | Misconfiguration", claimed: float) -> None:
+    def _run(self, future: Future, claim: Claim, client: Caller, claimed: float) -> None:
         outcome = self._attempt(claim, client, claimed)
         with self.lock:
             self.active -= 1
         self._fill()
         future.set_result(outcome)
 
-    def _client(self, resource_id: int) -> ResourceClient | Misconfiguration:
+    def _client(self, resource_id: int) -> Caller:
         """Return the resource's client, or why there is none; asked once a drain."""
         known = self.clients.get(resource_id)
         if known is None:
             try:
                 known = client_for(self.resources[resource_id])
-            except Misconfiguration as problem:
+            except (Misconfiguration, RemoteError) as problem:
                 known = problem
-            except RemoteError as error:
-                known = Misconfiguration(f"Signing in at the remote failed: {error.detail}")
             self.clients[resource_id] = known
         return known
 
-    def _attempt(self, claim: Claim, client: ResourceClient | Misconfiguration, claimed: float) -> Outcome:
+    def _attempt(self, claim: Claim, client: Caller, claimed: float) -> Outcome:
         """Run in a pool thread: HTTP only. Whatever goes wrong becomes an outcome."""
+        if isinstance(client, RemoteError):
+            return _not_signed_in(claim, client)
         if isinstance(client, Misconfiguration):
             return Outcome(
                 claim, states.FAIL, reason="misconfigured", detail=client.detail, error_kind="misconfigured",
@@ -231,12 +232,24 @@ class Lane:
 _KINDS = frozenset(kind.value for kind in ErrorKind)
 
 
-def _ask(client: ResourceClient, seconds: float) -> bool:
+def _ask(client: ResourceClient | RemoteError, seconds: float) -> bool:
+    if isinstance(client, RemoteError):
+        return not client.transient
     try:
         client.check(deadline=Deadline(seconds))
     except RemoteError as error:
         return not error.transient
     return True
+
+
+def _not_signed_in(claim: Claim, error: RemoteError) -> Outcome:
+    """Wait for the sign-in that every call needs; one that is refused for good pauses the remote."""
+    return Outcome(
+        claim, states.POSTPONE, reason="not_signed_in", detail=f"Signing in at the remote failed: {error.detail}",
+        error_kind=str(error.kind), error_code=error.code, sends=claim.sends,
+        pause=not error.transient and not isinstance(error, Throttled),
+        due_at=claim.current.sent_at + timedelta(seconds=executor.POSTPONE_S),
+    )  # fmt: skip
 
 
 def _crashed(claim: Claim, error: Exception, *, policy_delays: tuple[float, ...], now: datetime) -> Outcome:
