@@ -51,10 +51,12 @@ def open_of(record_ids: Sequence[int]) -> dict[int, Conflict]:
     return {row.record_id: row for row in Conflict.objects.open().filter(record_id__in=record_ids)}
 
 
-def refresh_local(record_id: int, *, local: Json, revision: int, fields: Sequence[str], now: datetime) -> None:
+def refresh_local(
+    record_id: int, *, local: Json, revision: int, fields: Sequence[str], reason: str, now: datetime
+) -> None:
     """Take the local side of an open conflict from the record that was just edited."""
     Conflict.objects.open().filter(record_id=record_id).update(
-        local=local, revision=revision, fields=list(fields), updated_at=now
+        local=local, revision=revision, fields=list(fields), reason=reason, updated_at=now
     )
 
 

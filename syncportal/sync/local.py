@@ -15,10 +15,10 @@ from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import atomic_retry
 from syncportal.remote.models import Resource
 from syncportal.remote.spec import ResourceSpec, spec_for
-from syncportal.sync import conflict_store, events, records, transitions
-from syncportal.sync.conflicts import three_way
+from syncportal.sync import events, records, transitions
 from syncportal.sync.events import Actor, Fact, Kind
 from syncportal.sync.models import Record, SyncJob
+from syncportal.sync.open_conflicts import follow_edits
 from syncportal.sync.records import RecordState
 from syncportal.sync.states import Intent, Status
 from syncportal.sync.tasks import DRAIN
@@ -213,23 +213,7 @@ def _arm(
             by_attempts.setdefault(specs[state.resource_id].policy.max_attempts, []).append(state.id)
     for max_attempts, ids in by_attempts.items():
         transitions.arm(ids, now=now, correlation_id=correlation.current(), max_attempts=max_attempts)
-    return _refresh_conflicts(changed, specs=specs, now=now)
-
-
-def _refresh_conflicts(
-    changed: Sequence[RecordState], *, specs: Mapping[int, ResourceSpec], now: datetime
-) -> dict[int, int]:
-    found = conflict_store.open_of([state.id for state in changed])
-    for state in changed:
-        row = found.get(state.id)
-        if row is None:
-            continue
-        fields: Sequence[str] = row.fields
-        if row.remote is not None:
-            comparator = specs[state.resource_id].comparator
-            fields = three_way(row.base, state.data, row.remote, comparator=comparator).conflicts
-        conflict_store.refresh_local(state.id, local=state.data, revision=state.revision, fields=fields, now=now)
-    return {record_id: row.pk for record_id, row in found.items()}
+    return follow_edits(changed, specs=specs, actor=actor, now=now)
 
 
 def create(resource: Resource, data: Json, *, actor: Actor, owner_id: int | None) -> Saved:

@@ -15,8 +15,9 @@ from syncportal.kernel.tx import atomic_retry
 from syncportal.remote.spec import spec_for
 from syncportal.sync import events, records, transitions
 from syncportal.sync.drain import due_remotes
-from syncportal.sync.events import Fact, Kind
+from syncportal.sync.events import WORKER, Fact, Kind
 from syncportal.sync.models import Pull, Record, ScanPosition, SyncJob
+from syncportal.sync.open_conflicts import follow_edits
 from syncportal.sync.tasks import DRAIN, PULL, REFRESH
 
 DIRTY_SLICE = 5_000
@@ -79,6 +80,8 @@ def _find_dirty(now: datetime) -> int:
             changed.append(record)
     records.bump_dirty([record.pk for record in changed], now=now)
     transitions.arm([record.pk for record in changed], now=now)
+    specs = {record.resource_id: spec_for(record.resource) for record in changed}
+    follow_edits([locked[r.pk].counted() for r in changed], specs=specs, actor=WORKER, now=now)
     facts = [Fact(Kind.RECORD_FOUND_DIRTY, r.pk, r.resource_id, data={"revision": r.revision + 1}) for r in changed]
     events.write(facts, now=now)
     return len(changed)

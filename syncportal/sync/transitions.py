@@ -22,6 +22,7 @@ from syncportal.sync.models import Record, SyncJob
 from syncportal.sync.states import Intent, Status
 
 MAX_WORKER_DEATHS = 3
+CREATE_UNKNOWN = "create_unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +268,8 @@ def requeue(record_ids: Iterable[int], *, now: datetime, forget_sends: bool = Fa
     idempotency key stays; else a new one is made, so that a stored refusal is not replayed.
     """
     rows = _moving(record_ids, states.REQUEUE)
+    if forget_sends:
+        rows = rows.filter(reason=CREATE_UNKNOWN)
     ids = set(rows.select_for_update().order_by("pk").values_list("pk", flat=True))
     changes = _fresh_start(now)
     if forget_sends:
@@ -283,6 +286,12 @@ def mark_conflict(record_ids: Iterable[int], *, reason: str, detail: str, now: d
     return SyncJob.objects.filter(pk__in=list(record_ids), status__in=sorted(idle)).update(
         status=Status.VERSION_CONFLICT, reason=reason, detail=detail, due_at=None, status_since=now, updated_at=now
     )
+
+
+def restate_conflict(record_id: int, *, reason: str, detail: str, now: datetime) -> None:
+    """Give a job that waits for a person another reason; its status stays."""
+    waiting = SyncJob.objects.filter(pk=record_id, status=Status.VERSION_CONFLICT)
+    waiting.update(reason=reason, detail=detail, updated_at=now)
 
 
 def resolve(record_id: int, *, target: str, now: datetime, max_attempts: int) -> bool:
