@@ -86,8 +86,10 @@ def judge(
     if unsettled and not spec.conditional:
         return Decision(Next.WAIT, sends=claim.sends, until=settles_at(unsettled, spec=spec))
     base = own_traces(claim.base, (send.content for send in claim.sends), shown.data, comparator=spec.comparator)
+    unguarded = spec.conditional and claim.version is None and shown.version is not None
+    as_expected = claim.base is not None and relation in {"", "equal"} and not refused and not unguarded
     if claim.intent == Intent.DELETE:
-        return _judge_delete(claim, shown, base=base, sends=unsettled, spec=spec, relation=relation)
+        return _judge_delete(claim, shown, base=base, sends=unsettled, spec=spec, as_expected=as_expected)
     merge = three_way(base, claim.data, shown.data, comparator=spec.comparator, policy=rules_of(spec.policy))
     if relation == "equal" and merge.remote_changes:
         return Decision(Next.CONFLICT, base=base, sends=unsettled, why=Conflict.Reason.VERSION_REUSE)
@@ -97,9 +99,7 @@ def judge(
     if not merge.local_changes:
         ours = any(send.operation != Intent.DELETE for send in claim.sends)
         return Decision(Next.COMPLETE if ours else Next.SKIP, base=base, sends=unsettled)
-    agreed = claim.base is not None and not spec.comparator.differing(claim.base, shown.data)
-    unguarded = spec.conditional and claim.version is None and shown.version is not None
-    if agreed and relation in {"", "equal"} and not refused and not unguarded:
+    if as_expected and not spec.comparator.differing(claim.base or {}, shown.data):
         return Decision(Next.SEND, base=base, sends=unsettled)
     if claim.rebases >= MAX_REBASES:
         why = Conflict.Reason.PRECONDITION_FAILED if refused else Conflict.Reason.CONCURRENT_EDIT
@@ -108,11 +108,11 @@ def judge(
 
 
 def _judge_delete(
-    claim: Claim, shown: RemoteObject, *, base: Json, sends: tuple[Send, ...], spec: ResourceSpec, relation: str
+    claim: Claim, shown: RemoteObject, *, base: Json, sends: tuple[Send, ...], spec: ResourceSpec, as_expected: bool
 ) -> Decision:
     """Decide a deletion whose object is still there: never over a change that nobody here has read."""
     if spec.comparator.differing(base, shown.data) or claim.rebases >= MAX_REBASES:
         return Decision(Next.CONFLICT, base=base, sends=sends, why=Conflict.Reason.DELETED_LOCAL)
-    if claim.base is not None and relation in {"", "equal"}:
+    if as_expected:
         return Decision(Next.SEND, base=base, sends=sends)
     return Decision(Next.REBASE, base=base, sends=sends)

@@ -13,7 +13,7 @@ from threading import Lock
 
 import structlog
 
-from syncportal.remote import limits
+from syncportal.remote import auth, limits
 from syncportal.remote.client import Deadline
 from syncportal.remote.errors import ErrorKind, Misconfiguration, RemoteError, Throttled
 from syncportal.remote.gateway import ResourceClient, client_for
@@ -223,10 +223,13 @@ class Lane:
         return limits.report(self.remote.remote_id, results, breaker=self.remote.breaker, now=now) if results else None
 
     def close(self) -> None:
-        """Give the slots back."""
+        """Give the slots back, and share a token that was renewed on the way."""
         if self.pool is not None:
             self.pool.shutdown(wait=True)
         limits.release(self.holder, remote_id=self.remote.remote_id)
+        for resource_id, client in self.clients.items():
+            if not isinstance(client, Misconfiguration):
+                auth.store(self.resources[resource_id].remote, client.credentials)
 
 
 _KINDS = frozenset(kind.value for kind in ErrorKind)
