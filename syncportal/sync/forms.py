@@ -64,7 +64,12 @@ class RecordForm(forms.Form):
 
     def _clean_fields(self) -> None:
         """Clean what was changed and nothing else: an untouched value may be as odd as the remote made it."""
-        for name in self.changed_data:
+        unset = [
+            at
+            for at, place in self.places.items()
+            if place.kind == "boolean" and place.required and pointer.get(self.before, at, None) is None
+        ]
+        for name in [*self.changed_data, *(at for at in unset if at not in self.changed_data)]:
             try:
                 self.cleaned_data[name] = self.fields[name].clean(self[name].data)
             except ValidationError as problem:

@@ -393,7 +393,9 @@ def _choice(place: Place) -> forms.Field:
 
 
 def _date(place: Place) -> forms.Field:
-    return forms.DateField(input_formats=["%Y-%m-%d"], widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}))
+    return forms.DateField(
+        input_formats=["%Y-%m-%d"], widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
+    )
 
 
 def _moment(place: Place) -> forms.Field:
@@ -410,4 +412,3 @@ _FIELDS: dict[str, Any] = {
     "boolean": _boolean, "choice": _choice, "date": _date, "date-time": _moment,
     "lines": _area(_LinesField, 4, ""), "json": _area(_JsonField, 6, "mono"),
 }  # fmt: skip
-

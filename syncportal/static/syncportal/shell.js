@@ -28,4 +28,27 @@
             search.select();
         }
     });
+
+    // The server shows times in the viewer's zone; it learns it from here.
+    const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    if (zone && !document.cookie.split("; ").includes(`zone=${zone}`)) {
+        document.cookie = `zone=${zone}; path=/; max-age=31536000; SameSite=Lax${location.protocol === "https:" ? "; Secure" : ""}`;
+    }
+
+    // A second click on a button that is at work does nothing.
+    document.addEventListener("submit", (event) => {
+        const form = event.target.closest("form[data-once]");
+        if (!form) {
+            return;
+        }
+        if (form.dataset.sent) {
+            event.preventDefault();
+        }
+        form.dataset.sent = "1";
+    });
+    window.addEventListener("pageshow", () => {
+        for (const form of document.querySelectorAll("form[data-once]")) {
+            delete form.dataset.sent;
+        }
+    });
 }

@@ -1,0 +1,44 @@
+"""Who may do what to a record: one place for the admin's pages.
+
+Owns: the rules that join permissions with ownership. Guarantees: an owner acts on own records only, operations on all,
+viewers on none. Does not: decide what is legal in a status; operate.py and resolve.py do.
+"""
+
+from syncportal.sync.models import Record
+from syncportal.sync.querysets import Person
+
+OPERATE = "sync.operate_records"
+
+
+def operates(user: Person) -> bool:
+    """Tell whether the user acts on the records of every owner."""
+    return user.has_perm(OPERATE)
+
+
+def may_look(user: Person) -> bool:
+    """Tell whether the user may open the record pages at all; which records, `visible_to` says."""
+    return user.has_perm("sync.view_record") or user.has_perm("sync.change_record") or operates(user)
+
+
+def may_create(user: Person) -> bool:
+    """Tell whether the user may make new records."""
+    return user.has_perm("sync.add_record")
+
+
+def may_edit(user: Person, record: Record) -> bool:
+    """Tell whether the user may change the record's content."""
+    return user.has_perm("sync.change_record") and _in_charge(user, record)
+
+
+def may_delete(user: Person, record: Record) -> bool:
+    """Tell whether the user may delete the record on both sides."""
+    return user.has_perm("sync.delete_record") and _in_charge(user, record)
+
+
+def may_operate(user: Person, record: Record) -> bool:
+    """Tell whether the user may requeue, refresh or resolve: operations, and owners their own."""
+    return operates(user) or (user.has_perm("sync.change_record") and record.owner_id == user.pk)
+
+
+def _in_charge(user: Person, record: Record) -> bool:
+    return operates(user) or record.owner_id == user.pk

@@ -1,0 +1,1 @@
+"""The admin's pages about records: parse, authorize, call one verb, render."""

@@ -1,0 +1,141 @@
+"""What the pages of one record share: finding it, its buttons, its differences, its state.
+
+Owns: `visible_record`, `state_context` (everything that moves by itself) and the buttons with their reasons.
+Guarantees: a record outside of the person's scope is a 404, like one that does not exist.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest
+from django.urls import reverse
+
+from syncportal.kernel import pointer
+from syncportal.kernel.clock import db_now
+from syncportal.remote import limits
+from syncportal.remote.spec import ResourceSpec, spec_for
+from syncportal.sync import rights, states
+from syncportal.sync.conflicts import unsent_changes
+from syncportal.sync.models import Conflict, Record, SyncJob
+from syncportal.sync.querysets import Person
+from syncportal.sync.screens.outlook import outlook
+from syncportal.sync.screens.timeline import timeline
+from syncportal.sync.screens.values import Shown, shown
+from syncportal.sync.states import Intent, Status
+
+
+def visible_record(request: HttpRequest, record_id: int) -> Record:
+    """Return the record with job, resource and owner, or raise: 403 without the permission, 404 out of scope."""
+    if not rights.may_look(request.user):
+        raise PermissionDenied
+    rows = Record.objects.visible_to(request.user).select_related("job", "resource__remote", "owner")
+    record = rows.filter(pk=record_id).first()
+    if record is None:
+        raise Http404("There is no such record, or it is not yours.")
+    return record
+
+
+@dataclass(frozen=True, slots=True)
+class Button:
+    """A button of the record page; `why_not` says why it is grey, "" when it works."""
+
+    verb: str
+    label: str
+    icon: str
+    why_not: str = ""
+
+
+def buttons(record: Record, user: Person) -> list[Button]:
+    """Return the buttons the person may know of; those that cannot be used now say why."""
+    if not rights.may_operate(user, record):
+        return []
+    job = record.job
+    shown_buttons = [
+        Button("requeue", "Requeue", "retry", _why_no_requeue(job)),
+        Button("refresh", "Refresh from remote", "sync", _why_no_refresh(record, job)),
+    ]
+    if job.reason == "create_unknown" and job.status == Status.ERROR and not record.external_id:
+        shown_buttons.append(Button("send_again", "Send again", "alert"))
+    return shown_buttons
+
+
+def _why_no_requeue(job: SyncJob) -> str:
+    if job.status in states.REQUEUE.sources:
+        return ""
+    return {
+        Status.PENDING: "It waits for a worker already.",
+        Status.PROCESSING: "It is being sent right now.",
+        Status.VERSION_CONFLICT: "Decide the conflict first.",
+    }.get(Status(job.status), "Both sides agree; there is nothing to send.")
+
+
+def _why_no_refresh(record: Record, job: SyncJob) -> str:
+    if record.deleted_at is not None:
+        return "It is deleted on both sides."
+    if not record.external_id:
+        return "The remote does not know it yet."
+    if job.held_by:
+        return f"It is held by {job.held_by}."
+    return "It is being sent right now." if job.status == Status.PROCESSING else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One field whose local value the remote has not confirmed."""
+
+    name: str
+    agreed: Shown
+    here: Shown
+
+
+def differences(record: Record, spec: ResourceSpec) -> list[Difference]:
+    """Return what stands here and not in what both sides last agreed on."""
+    changed = unsent_changes(record.base, record.data, comparator=spec.comparator)
+    base = record.base or {}
+    return [
+        Difference(label_of(spec, at), shown(pointer.get(base, at, None)), shown(pointer.get(record.data, at, None)))
+        for at in changed
+    ]
+
+
+def label_of(spec: ResourceSpec, at: str) -> str:
+    """Return what people call the field at a pointer: the schema's title, else its name."""
+    name = " › ".join(pointer.parse(at)) or at
+    rule = ((spec.schema or {}).get("properties") or {}).get(pointer.parse(at)[0] if at else "")
+    title = rule.get("title") if isinstance(rule, dict) else None
+    return str(title) if title and at.count("/") == 1 else name
+
+
+def state_context(request: HttpRequest, record: Record, *, form_revision: int | None = None) -> dict[str, Any]:
+    """Return everything on the record page that moves by itself."""
+    now = db_now()
+    spec = spec_for(record.resource)
+    blocked = limits.blocked(now).get(record.resource.remote_id)
+    ahead = outlook(record.job, now=now, blocked=blocked)
+    conflict = Conflict.objects.open().filter(record_id=record.pk).values_list("pk", flat=True).first()
+    revision = record.revision if form_revision is None else form_revision
+    path = reverse("admin:sync_record_state", args=[record.pk])
+    return {
+        "record": record,
+        "job": record.job,
+        "now": now,
+        "outlook": ahead,
+        "state_url": f"{path}?revision={revision}&seen={ahead.token}",
+        "conflict_id": conflict,
+        "moved_on": record.revision != revision,
+        "buttons": buttons(record, request.user),
+        "can_link": any(button.verb == "send_again" for button in buttons(record, request.user)),
+        "can_assign": rights.operates(request.user),
+        "people": _people(request.user),
+        "deleting": record.intent == Intent.DELETE,
+        "differences": differences(record, spec),
+        "timeline": timeline(record),
+    }
+
+
+def _people(user: Person) -> Any:
+    if not rights.operates(user):
+        return ()
+    return get_user_model().objects.filter(is_active=True).order_by("username").only("pk", "username")[:500]
