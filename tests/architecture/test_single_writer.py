@@ -22,6 +22,8 @@ WRITERS: dict[str, tuple[str, ...]] = {
     "Gate": ("syncportal/remote/limits.py",),
     "SlotLease": ("syncportal/remote/limits.py",),
     "AccessToken": ("syncportal/remote/auth.py",),
+    "ApiKey": ("syncportal/access/keys.py",),
+    "StoredAnswer": ("syncportal/access/idempotency.py",),
     "Heartbeat": ("syncportal/ops/heartbeat.py",),
     "Duty": ("syncportal/ops/duties.py",),
     "Notice": ("syncportal/ops/notices.py",),
@@ -54,7 +56,7 @@ WRITES = {
     "update_or_create",
 }
 BULK_FUNCTIONS = {"update_rows", "insert_rows"}
-NOT_MODELS = {"form", "serializer", "super"}
+NOT_MODELS = {"form", "serializer", "super", "local"}  # local: the module that saves people's edits
 
 
 def product_files() -> list[Path]:
