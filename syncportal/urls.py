@@ -1,7 +1,7 @@
 """Every address of the product, in one list."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 from django.views.generic import RedirectView
 
 from syncportal.ops import health
@@ -9,6 +9,8 @@ from syncportal.ops import health
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("admin/", admin.site.urls),
+    path("api/v1/", include("syncportal.sync.api.urls")),
+    path("api/", include("syncportal.access.urls")),  # last under api/: answers every address that nothing stands behind
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
 ]

@@ -1,16 +1,19 @@
 """Pages for what went wrong: 400, 403, 404, 500 and a failed CSRF check, in the product's theme.
 
 Guarantees: no page needs the database or a signed-in user, none shows a stack trace or the text of an exception; each
-names the request id that the log carries. Does not: answer API requests (access/problems does).
+names the request id that the log carries; what was asked under /api/ is answered as a problem document.
 """
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from syncportal.access.problems import plain_answer
 from syncportal.kernel.middleware import request_id
 
 
 def _page(request: HttpRequest, template: str, *, status: int) -> HttpResponse:
+    if request.path.startswith("/api/"):
+        return plain_answer(request, status)
     return render(request, template, {"request_id": request_id(request)}, status=status)
 
 

@@ -1,0 +1,117 @@
+"""A small world for API tests: two owners, a viewer, an operator, records in known states, callers with keys.
+
+Owns: making rows past the product's verbs where a test needs a state at once. Guarantees: nothing here asserts.
+"""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth.models import Group, User
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from syncportal.access.keys import ALL_SCOPES, Scope, create_key
+from syncportal.access.roles import ADMINISTRATORS, OPERATIONS, OWNERS, VIEWERS
+from syncportal.remote.models import Resource
+from syncportal.sync import conflict_store, records, transitions
+from syncportal.sync.conflict_store import Opening
+from syncportal.sync.models import Conflict, Event, Record, SyncJob, SyncLog
+from syncportal.sync.records import RecordState
+from syncportal.sync.states import Intent
+from tests.factories import make_remote, make_resource
+
+ROLES = {"owner": OWNERS, "other": OWNERS, "viewer": VIEWERS, "operator": OPERATIONS, "admin": ADMINISTRATORS}
+ACCOUNT = {
+    "id": "A", "name": "Ada", "email": "ada@example.org", "tier": "gold", "active": True, "version": 3,
+    "updated_at": "2026-01-01T00:00:00Z",
+}  # fmt: skip
+
+
+def person(name: str, role: str | None = None) -> User:
+    """Make a user, in one of the product's roles."""
+    user = User.objects.create_user(name, password="a long password")
+    if role:
+        user.groups.add(Group.objects.get(name=role))
+    return user
+
+
+def caller(user: User | None, *scopes: Scope) -> APIClient:
+    """Return a client with a key of the user's; with all scopes unless some are named, without any key for None."""
+    client = APIClient(raise_request_exception=False)
+    if user is not None:
+        now = timezone.now()
+        key = create_key(user, name="test", scopes=scopes or ALL_SCOPES, expires_at=now + timedelta(days=1), now=now)
+        client.credentials(HTTP_AUTHORIZATION=f"Bearer {key}")
+    return client
+
+
+def stored(resource: Resource, external_id: str = "A", *, owner: User | None = None, **data: Any) -> Record:
+    """Make a record that agrees with its master."""
+    now = timezone.now()
+    content = {**ACCOUNT, "id": external_id, **data}
+    state = RecordState(
+        id=0, resource_id=resource.pk, external_id=external_id, data=content, base=content,
+        version=str(content["version"]), revision=1, intent=Intent.UPDATE, owner_id=owner.pk if owner else None,
+        deleted_at=None, synced_at=now,
+    )  # fmt: skip
+    [record_id] = records.insert([state], now=now)
+    transitions.insert([transitions.NewJob(record_id, resource.remote_id, False, 4)], now=now)
+    return Record.objects.get(pk=record_id)
+
+
+def put_into(record: Record, status: str, **values: Any) -> None:
+    """Put the record's job into a status at once."""
+    due = {"due_at": timezone.now()} if status in {"PENDING", "RETRY_PENDING"} else {"due_at": None}
+    SyncJob.objects.filter(pk=record.pk).update(status=status, **{**due, **values})
+
+
+def in_conflict(record: Record, **remote: Any) -> Conflict:
+    """Open a conflict on the record's e-mail: both sides changed it."""
+    now = timezone.now()
+    base = dict(record.data)
+    local = {**base, "email": "local@example.org"}
+    theirs = {**base, "email": "remote@example.org", "version": 4, **remote}
+    Record.objects.filter(pk=record.pk).update(data=local, revision=2)
+    record.refresh_from_db()
+    put_into(record, "VERSION_CONFLICT", reason="concurrent_edit", detail="Changed on both sides")
+    opening = Opening(
+        record_id=record.pk, resource_id=record.resource_id, reason="concurrent_edit", base=base, local=local,
+        remote=theirs, fields=("/email",), revision=2, remote_version="4",
+    )  # fmt: skip
+    return Conflict.objects.get(pk=conflict_store.open_or_renew(opening, now=now))
+
+
+def exchange(record: Record, **values: Any) -> SyncLog:
+    """Leave an entry in the sync log."""
+    return SyncLog.objects.create(
+        **{
+            "record": record, "resource": record.resource, "at": timezone.now(), "purpose": "write", "method": "PUT",
+            "url": "http://remote/accounts/A", "http_status": 200, "outcome": "complete", "final": True, **values,
+        }
+    )  # fmt: skip
+
+
+def happened(record: Record | None, kind: str = "sync.succeeded", **values: Any) -> Event:
+    """Leave an event."""
+    resource = record.resource if record else None
+    return Event.objects.create(
+        **{"at": timezone.now(), "kind": kind, "record": record, "resource": resource, "actor_kind": "worker", **values}
+    )
+
+
+@dataclass
+class World:
+    """Two owners with a record each, and people who look and operate."""
+
+    resource: Resource = field(default_factory=lambda: make_resource(make_remote("http://127.0.0.1:9/api")))
+    people: dict[str, User] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.people = {name: person(name, role) for name, role in ROLES.items()} | {"nobody": person("nobody")}
+        self.record = stored(self.resource, "A", owner=self.people["owner"])
+        self.others = stored(self.resource, "B", owner=self.people["other"])
+
+    def caller(self, name: str, *scopes: Scope) -> APIClient:
+        """Return a client with a key of the named person's."""
+        return caller(self.people[name] if name else None, *scopes)
