@@ -110,8 +110,7 @@ class ResourceClient:
             created = writing.object_to_create(spec, data, external_id=own_id)
         except ValueError as problem:
             raise Rejected(str(problem), code="bad_id") from None
-        body = writing.payload(spec, created, external_id=own_id)
-        body = writing.templated(spec.create.body, body)
+        body = writing.create_payload(spec, created, external_id=own_id)
         return self._write(
             spec.create.method, url, headers=headers, body=body, external_id=own_id, key=idempotency_key,
             guarded=guarded, purpose=purpose, deadline=deadline, sent=data,
@@ -134,7 +133,9 @@ class ResourceClient:
         version_at, version = "", None
         if guarded and spec.precondition.send == "body":
             version_at, version = spec.precondition.pointer, self._typed_version(expected_version, base=base)
-        body = writing.payload(spec, changed, external_id=external_id, version_at=version_at, version=version)
+        body = writing.payload(
+            spec, changed, external_id=external_id, known=base, version_at=version_at, version=version
+        )
         url, headers = self._url(self._update, external_id), dict(self._write_headers)
         if guarded:
             url = self._guard(url, headers, version=expected_version, send=spec.precondition.send)
@@ -152,7 +153,8 @@ class ResourceClient:
         guarded = rule.on_delete != "none" and self._needs_version(expected_version)
         url = self._url(self._delete, external_id)
         headers: dict[str, str] = {}
-        body = writing.filled(spec.delete.body, parts=self._parts(external_id), version=expected_version)
+        parts = writing.typed_parts(spec, self._parts(external_id), known=base or {})
+        body = writing.filled(spec.delete.body, parts=parts, version=expected_version)
         if guarded and rule.on_delete != "same":
             url = joined("", url, {rule.on_delete: expected_version})
         elif guarded and rule.send == "body":

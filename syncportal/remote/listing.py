@@ -79,7 +79,7 @@ class ListReader:
         keys = self.spec.create.lookup
         if not keys or self.spec.listing is None:
             raise Rejected("The resource has no look-up by a natural key (create.lookup).", code="no_lookup")
-        places = [at for value in keys.values() for at in _places(value)]
+        places = [at for value in keys.values() for at in places_in(value)]
         if any(pointers.get(data, at, None) in (None, "") for at in places):
             raise Rejected("The natural key of the look-up is empty in this record.", code="no_natural_key")
         step: Step | None = self._first_step(None)
@@ -226,7 +226,7 @@ def _decoded(cursor: str) -> Step:
         raise Rejected(f"{problem}.", code="bad_cursor") from None
 
 
-def _places(value: str) -> list[str]:
+def places_in(value: str) -> list[str]:
     """Return the pointers in a look-up's value: the pointer itself, or those in braces of a filter text."""
     if value.startswith("/"):
         return [value]
@@ -236,6 +236,6 @@ def _places(value: str) -> list[str]:
 def _looked_up(value: str, data: Mapping[str, Any]) -> Any:
     if value.startswith("/"):
         return pointers.get(data, value, None)
-    for at in _places(value):
+    for at in places_in(value):
         value = value.replace("{" + at + "}", str(pointers.get(data, at, "")))
     return value

@@ -20,6 +20,7 @@ from syncportal.remote.errors import Conflict, Missing, RemoteError, Throttled
 from syncportal.remote.gateway import ResourceClient, client_for
 from syncportal.remote.guarantees import Observations, card_of
 from syncportal.remote.knobs import PreconditionSpec
+from syncportal.remote.listing import places_in
 from syncportal.remote.models import Resource
 from syncportal.remote.payloads import RemoteObject, WriteResult
 
@@ -130,7 +131,7 @@ class Prober:
         for at in self.spec.id_pointers if self.spec.create.id == "server" else ():
             copied = pointers.remove(copied, at)
         mark = uuid.uuid4().hex[:8]
-        keys = [at for at in self.spec.create.lookup.values() if at.startswith("/")]
+        keys = [at for value in self.spec.create.lookup.values() for at in places_in(value)]
         if self.spec.create.id == "client":
             keys += self.spec.id_pointers
         for at in keys or self._texts(copied)[:1]:
@@ -188,14 +189,14 @@ class Prober:
             self._note(problem)
             self.seen.problems.append(f"No scratch object could be created: {problem.detail}")
             return None
-        if made.external_id is None:
+        if (made.external_id or own_id) is None:
             found, _ = self.client.lookup(data, deadline=Deadline(CALL_S)) if self.spec.has_lookup else ([], None)
             if len(found) != 1:
                 self.seen.leftover.append("a created object whose id the remote did not tell")
                 return None
             return found[0].external_id
         self.seen.wrote = True
-        return made.external_id
+        return made.external_id or own_id
 
     def _try_idempotency(self, data: Mapping[str, Any], *, key: str, made: str) -> None:
         if not self.spec.idempotency_header or self.spec.create.id == "client":

@@ -102,10 +102,21 @@ def _whole_array(data: Any, at: str) -> str:
     return at
 
 
-def _typed_id(spec: ResourceSpec, at: str, part: str) -> Any:
+def _typed_id(spec: ResourceSpec, at: str, part: str, *, like: Any = None) -> Any:
+    """Return an id's part in the remote's type: as in `like` (the id as read) if that is the same, else by schema."""
+    if isinstance(like, int) and not isinstance(like, bool) and str(like) == part:
+        return like
     if spec.comparator.type_of(at) in ("integer", "number") and part.lstrip("-").isdigit():
         return int(part)
     return part
+
+
+def typed_parts(spec: ResourceSpec, parts: tuple[str, ...], *, known: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return an id's parts in the remote's types; `known` is the object as read."""
+    return tuple(
+        _typed_id(spec, at, part, like=pointers.get(known, at, None))
+        for at, part in zip(spec.id_pointers, parts, strict=True)
+    )
 
 
 def typed_version(version: str, *, like: Any, declared: str = "") -> Any:
@@ -117,10 +128,32 @@ def typed_version(version: str, *, like: Any, declared: str = "") -> Any:
     return version
 
 
+def create_payload(spec: ResourceSpec, body: Any, *, external_id: str | None) -> Any:
+    """Return a create's whole body.
+
+    A template with "{data}" is all of it, the object stands there unwrapped; any other has its members added to what
+    an update would send.
+    """
+    template = spec.create.body
+    if _holds_data(template):
+        return _with_data(template, body)
+    wrapped = payload(spec, body, external_id=external_id)
+    return {**template, **wrapped} if isinstance(template, Mapping) and isinstance(wrapped, Mapping) else wrapped
+
+
 def payload(
-    spec: ResourceSpec, body: Any, *, external_id: str | None, version_at: str = "", version: Any = None
+    spec: ResourceSpec,
+    body: Any,
+    *,
+    external_id: str | None,
+    known: Mapping[str, Any] | None = None,
+    version_at: str = "",
+    version: Any = None,
 ) -> Any:
-    """Wrap an object and add constants, the id and the version; their pointers begin at the whole body."""
+    """Wrap an object and add constants, the id and the version; their pointers begin at the whole body.
+
+    `known` is the object as read, whose id shows the type that the remote uses.
+    """
     for name in reversed(spec.update.wrap):
         body = [body] if name == "[]" else {name: body}
     for at, value in spec.update.constant.items():
@@ -128,8 +161,9 @@ def payload(
     if external_id is not None and spec.update.id_in_body:
         parts = spec.id_parts(external_id)
         for at, index in spec.update.id_in_body.items():
-            inside = _unwrapped(at, spec.update.wrap)
-            body = pointers.put(body, at, _typed_id(spec, inside or spec.id_pointers[index], parts[index]))
+            like = pointers.get(known or {}, spec.id_pointers[index], None)
+            typed_by = _unwrapped(at, spec.update.wrap) or spec.id_pointers[index]
+            body = pointers.put(body, at, _typed_id(spec, typed_by, parts[index], like=like))
     if version_at and version is not None:
         body = pointers.put(body, version_at, version)
     return body
@@ -191,17 +225,6 @@ def is_whole(spec: ResourceSpec, shown: Mapping[str, Any], *, sent: Mapping[str,
     return True
 
 
-def templated(template: Any, body: Any) -> Any:
-    """Return a create's body inside the configured one: in place of "{data}", else its members beside the others."""
-    if template is None:
-        return body
-    if _holds_data(template):
-        return _with_data(template, body)
-    if isinstance(template, Mapping) and isinstance(body, Mapping):
-        return {**template, **body}
-    return body
-
-
 def _holds_data(template: Any) -> bool:
     if isinstance(template, Mapping):
         return any(_holds_data(inner) for inner in template.values())
@@ -216,8 +239,8 @@ def _with_data(template: Any, body: Any) -> Any:
     return body if template == "{data}" else template
 
 
-def filled(template: Any, *, parts: tuple[str, ...], version: str | None) -> Any:
-    """Return a delete's body with "{0}", "{1}" and "{version}" filled in."""
+def filled(template: Any, *, parts: tuple[Any, ...], version: str | None) -> Any:
+    """Return a delete's body with "{0}", "{1}" and "{version}" filled in, each in the type given."""
     if isinstance(template, Mapping):
         return {name: filled(inner, parts=parts, version=version) for name, inner in template.items()}
     if isinstance(template, list):
