@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import IntegrityError
 from django.db.models import F, Q
 
-from syncportal.kernel import doorbell
+from syncportal.kernel import doorbell, pointer
 from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import assert_outside_transaction, atomic_retry
 from syncportal.remote import versions
@@ -28,6 +28,7 @@ from syncportal.remote.payloads import Page, RemoteObject
 from syncportal.remote.spec import ResourceSpec
 from syncportal.sync import conflict_store, events, records, states, transitions
 from syncportal.sync.conflict_store import Opening
+from syncportal.sync.conflicts import Json
 from syncportal.sync.events import Fact, Kind
 from syncportal.sync.models import Conflict, Pull, Record, SyncJob
 from syncportal.sync.records import RecordState
@@ -228,10 +229,25 @@ def _take_known(
     if reason:
         _ask_person(state, shown, reason, merge.conflicts or merge.remote_changes, now=now)
         counts.updated += 1
-    elif (moved.data, moved.base, shown.version or state.version) == (state.data, state.base, state.version):
-        counts.unchanged += 1  # a list that shows no versions takes none away
+    elif (
+        (shown.version or state.version) == state.version  # a list that shows no versions takes none away
+        and _says_the_same(moved.data, state.data, spec=spec)
+        and _says_the_same(moved.base, state.base, spec=spec)
+    ):
+        counts.unchanged += 1
     else:
         changed.append(moved)
+
+
+def _says_the_same(listed: Json | None, known: Json | None, *, spec: ResourceSpec) -> bool:
+    """Tell whether a list's row says nothing new: a list may show other read-only places than a single read."""
+    if listed is None or known is None or listed == known:
+        return listed == known
+    names = listed.keys() | known.keys()
+    return all(
+        listed[name] == known[name] if name in listed and name in known else spec.is_read_only(pointer.build((name,)))
+        for name in names
+    )
 
 
 def _ask_person(state: RecordState, shown: RemoteObject, reason: str, fields: Sequence[str], *, now: datetime) -> None:
