@@ -1,1 +1,1 @@
-"""Grouped updates: all or nothing by compensation. Empty until its tables arrive with that feature."""
+"""Grouped updates: several remote objects changed as one, all or nothing by compensation."""

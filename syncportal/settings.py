@@ -125,6 +125,7 @@ INSTALLED_APPS = [
     "syncportal.access",
     "syncportal.remote",
     "syncportal.sync",
+    "rollback",
     "syncportal.ops",
 ]
 MIDDLEWARE = [

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from syncportal.kernel import correlation
-from syncportal.kernel.bulk import update_rows
+from syncportal.kernel.bulk import insert_rows, update_rows
 from syncportal.kernel.redaction import Redactor
 from syncportal.sync.claims import Logged
 from syncportal.sync.models import Event, SyncLog
@@ -46,6 +46,12 @@ class Kind(StrEnum):
     BREAKER_OPENED = "breaker.opened"
     BREAKER_CLOSED = "breaker.closed"
     PULL_FINISHED = "pull.finished"
+    GROUP_APPLIED = "group.applied"
+    GROUP_REJECTED = "group.rejected"
+    GROUP_ABORTED = "group.aborted"
+    GROUP_ROLLED_BACK = "group.rolled_back"
+    COMPENSATION_SUCCEEDED = "compensation.succeeded"
+    COMPENSATION_FAILED = "compensation.failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +87,25 @@ class Fact:
 
 def write(facts: Iterable[Fact], *, now: datetime) -> None:
     """Append events in one statement."""
-    Event.objects.bulk_create(
+    here = correlation.current()
+    insert_rows(
+        Event,
         [
-            Event(
-                at=now,
-                kind=fact.kind.value,
-                record_id=fact.record_id,
-                resource_id=fact.resource_id,
-                remote_id=fact.remote_id,
-                actor_kind=fact.actor.kind,
-                actor_id=fact.actor.user_id,
-                actor_label=fact.actor.label[:150],
-                data=_REDACTOR.json(dict(fact.data)) if fact.actor.is_person else dict(fact.data),
-                correlation_id=fact.correlation_id or correlation.current(),
-            )
+            {
+                "at": now,
+                "kind": fact.kind.value,
+                "record_id": fact.record_id,
+                "resource_id": fact.resource_id,
+                "remote_id": fact.remote_id,
+                "actor_kind": fact.actor.kind,
+                "actor_id": fact.actor.user_id,
+                "actor_label": fact.actor.label[:150],
+                "data": _REDACTOR.json(dict(fact.data)) if fact.actor.is_person else dict(fact.data),
+                "correlation_id": fact.correlation_id or here,
+                "seal": "",
+            }
             for fact in facts
         ],
-        batch_size=500,
     )
 
 
@@ -123,35 +131,35 @@ def write_logs(attempts: Iterable[AttemptLog]) -> None:
         for position, logged in enumerate(attempt.exchanges):
             exchange = logged.exchange
             rows.append(
-                SyncLog(
-                    record_id=attempt.record_id,
-                    resource_id=attempt.resource_id,
-                    at=exchange.started_at,
-                    claim_no=attempt.claim_no,
-                    attempt=attempt.attempt,
-                    purpose=exchange.purpose,
-                    method=exchange.method,
-                    url=exchange.url,
-                    request_headers=dict(exchange.request_headers),
-                    request_body=exchange.request_body,
-                    http_status=exchange.status,
-                    response_headers=dict(exchange.response_headers),
-                    response_body=exchange.response_body,
-                    response_bytes=exchange.response_bytes,
-                    duration_ms=exchange.duration_ms,
-                    outcome=attempt.outcome,
-                    final=position == last,
-                    error_kind=exchange.error,
-                    error_code=attempt.error_code if position == last else "",
-                    detail=exchange.error_detail,
-                    verdicts=[
+                {
+                    "record_id": attempt.record_id,
+                    "resource_id": attempt.resource_id,
+                    "at": exchange.started_at,
+                    "claim_no": attempt.claim_no,
+                    "attempt": attempt.attempt,
+                    "purpose": exchange.purpose,
+                    "method": exchange.method,
+                    "url": exchange.url,
+                    "request_headers": dict(exchange.request_headers),
+                    "request_body": exchange.request_body,
+                    "http_status": exchange.status,
+                    "response_headers": dict(exchange.response_headers),
+                    "response_body": exchange.response_body,
+                    "response_bytes": exchange.response_bytes,
+                    "duration_ms": exchange.duration_ms,
+                    "outcome": attempt.outcome,
+                    "final": position == last,
+                    "error_kind": exchange.error,
+                    "error_code": attempt.error_code if position == last else "",
+                    "detail": exchange.error_detail,
+                    "verdicts": [
                         {"stage": verdict.stage, "ok": verdict.ok, "detail": verdict.detail}
                         for verdict in logged.verdicts
                     ],
-                    correlation_id=attempt.correlation_id,
-                )
+                    "correlation_id": attempt.correlation_id,
+                }
             )
-    SyncLog.objects.bulk_create(rows, batch_size=500)
+    insert_rows(SyncLog, rows)
 
 
 def move_history(*, from_record: int, to_record: int) -> None:

@@ -92,6 +92,11 @@ def states_of(record_ids: Iterable[int]) -> dict[int, RecordState]:
     return {row[0]: RecordState(*row) for row in Record.objects.filter(pk__in=list(record_ids)).values_list(*_COLUMNS)}
 
 
+def versions_of(record_ids: Iterable[int]) -> dict[int, str | None]:
+    """Return the known versions of some records."""
+    return dict(Record.objects.filter(pk__in=list(record_ids)).values_list("pk", "version"))
+
+
 def write(states: Sequence[RecordState], *, now: datetime) -> None:
     """Store new states of locked rows in one statement."""
     hashed = "MD5((v.data::jsonb)::text)" if connection.vendor == "postgresql" else "MD5(v.data)"
@@ -133,6 +138,7 @@ def insert(states: Sequence[RecordState], *, now: datetime) -> list[int]:
                 owner_id=state.owner_id,
                 content_hash=_ContentHash(Value(state.data, output_field=JSONField())),
                 synced_at=state.synced_at,
+                deleted_at=state.deleted_at,
                 created_at=now,
                 updated_at=now,
             )

@@ -115,6 +115,8 @@ def _resolve(conflict_id: int, decision: Decision, *, actor: Actor, now: datetim
     target = Status.SYNCED if agreed else Status.PENDING
     records.write([replace(wanted, synced_at=now) if agreed else wanted], now=now)
     transitions.resolve(record_id, target=target.value, now=now, max_attempts=spec.policy.max_attempts)
+    if conflict.reason == Conflict.Reason.UNDO_CONFLICT:
+        transitions.release([record_id], holder=job.held_by, now=now)
     choices = dict(decision.fields)
     conflict_store.close(conflict_id, resolution=decision.action.value, choices=choices, user_id=actor.user_id, now=now)
     data = {"conflict": conflict_id, "action": decision.action.value, "choices": choices, "revision": wanted.revision,

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection, transaction
 from django.db.models import Case, F, Q, QuerySet, Value, When
@@ -77,6 +77,22 @@ def arm(record_ids: Iterable[int], *, now: datetime, correlation_id: str = "", m
     return _moving(record_ids, states.ARM).update(**changes)
 
 
+class _Due(NamedTuple):
+    """What claiming reads of a due job."""
+
+    record_id: int
+    remote_id: int
+    attempts: int
+    max_attempts: int
+    claim_no: int
+    in_doubt: bool
+    sends: list[dict[str, Any]]
+    idempotency_key: str
+    key_for: str
+    rebases: int
+    correlation_id: str
+
+
 def claim_many(
     remote_id: int, *, limit: int, holder: str, now: datetime, lease_s: float, record_ids: Sequence[int] | None = None
 ) -> list[Claim]:
@@ -92,16 +108,16 @@ def claim_many(
             due = due.filter(pk__in=record_ids)
         due = due.order_by("due_at")
         if connection.features.has_select_for_update_skip_locked:
-            due = due.select_for_update(skip_locked=True, of=("self",))
-        found = list(due[:limit])
+            due = due.select_for_update(skip_locked=True)
+        found = [_Due(*row) for row in due.values_list(*_Due._fields)[:limit]]
         contents = {
             row["id"]: row
-            for row in Record.objects.filter(pk__in=[job.pk for job in found]).values(
+            for row in Record.objects.filter(pk__in=[job.record_id for job in found]).values(
                 "id", "resource_id", "external_id", "intent", "data", "base", "version", "revision"
             )
         }
         until = now + timedelta(seconds=lease_s)
-        claims = [_claim(job, contents[job.pk], now=now, until=until) for job in found]
+        claims = [_claim(job, contents[job.record_id], now=now, until=until) for job in found]
         moved = update_rows(
             SyncJob,
             [
@@ -140,7 +156,7 @@ def _key_for(content: Mapping[str, Any], operation: str) -> str:
     return f"{operation}:{content['revision']}:{content['version'] or ''}"
 
 
-def _claim(job: SyncJob, content: Mapping[str, Any], *, now: datetime, until: datetime) -> Claim:
+def _claim(job: _Due, content: Mapping[str, Any], *, now: datetime, until: datetime) -> Claim:
     operation = _operation(content)
     same_edit = bool(job.idempotency_key) and job.key_for == _key_for(content, operation)
     send = Send(
@@ -151,7 +167,7 @@ def _claim(job: SyncJob, content: Mapping[str, Any], *, now: datetime, until: da
         sent_at=now,
     )
     return Claim(
-        record_id=job.pk,
+        record_id=job.record_id,
         remote_id=job.remote_id,
         resource_id=content["resource_id"],
         external_id=content["external_id"],
@@ -323,6 +339,19 @@ def release(record_ids: Iterable[int], *, holder: str, now: datetime) -> int:
     """Give held records back; only their holder can."""
     held = SyncJob.objects.filter(pk__in=list(record_ids), held_by=holder)
     return held.update(held_by="", held_at=None, updated_at=now)
+
+
+def pass_hold(record_id: int, *, holder: str, to: str, now: datetime) -> bool:
+    """Hand a held record from one holder to the next without letting go of it."""
+    held = SyncJob.objects.filter(pk=record_id, held_by=holder)
+    return bool(held.update(held_by=to, held_at=now, updated_at=now))
+
+
+def leave_in_doubt(record_id: int, *, send: Send, now: datetime) -> None:
+    """Make a released record's job find out by itself what the remote holds, before anything is sent."""
+    SyncJob.objects.filter(pk=record_id, status__in=sorted(states.ARM.sources)).update(
+        **_fresh_start(now) | {"in_doubt": True, "sends": [send.as_json()]}
+    )
 
 
 def complete_unsent(record_ids: Iterable[int], *, now: datetime) -> set[int]:

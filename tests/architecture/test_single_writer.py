@@ -28,6 +28,10 @@ WRITERS: dict[str, tuple[str, ...]] = {
     "Duty": ("syncportal/ops/duties.py",),
     "Notice": ("syncportal/ops/notices.py",),
     "NoticeCursor": ("syncportal/ops/notices.py",),
+    "GroupedUpdate": ("rollback/journal.py",),
+    "Group": ("rollback/journal.py",),
+    "Step": ("rollback/journal.py",),
+    "CompensatingTask": ("rollback/journal.py",),
 }
 ANY_WRITER = tuple(module for modules in WRITERS.values() for module in modules)
 RELATED = {
@@ -41,6 +45,9 @@ RELATED = {
     "pulls": "Pull",
     "resources": "Resource",
     "gate": "Gate",
+    "groups": "Group",
+    "steps": "Step",
+    "tasks": "CompensatingTask",
 }
 WRITES = {
     "save",

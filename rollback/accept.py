@@ -1,0 +1,133 @@
+"""Takes a grouped update in: one transaction for the request, its groups, steps and holds, or nothing."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import IntegrityError
+
+from rollback import journal
+from rollback.holding import RecordBusy, Taken, take
+from rollback.models import Group, GroupedUpdate, Step
+from rollback.plan import InvalidPlan, Plan, PlannedStep
+from rollback.states import GroupStatus
+from syncportal.kernel import correlation
+from syncportal.kernel.clock import db_now
+from syncportal.kernel.tx import atomic_retry
+from syncportal.remote import limits
+from syncportal.remote.models import Resource
+from syncportal.remote.spec import spec_for
+from syncportal.sync import transitions
+from syncportal.sync.events import Actor
+from syncportal.sync.local import merge_patch
+from syncportal.sync.models import Record
+from syncportal.sync.validation import Problem, edit_problems
+
+
+class KeyReused(Exception):
+    """The requestId was used for another request; use a new one."""
+
+
+class StillRunning(Exception):
+    """The same request is being carried out; ask again in a moment."""
+
+
+class RemoteUnavailable(Exception):
+    """A remote of this request does not answer or is paused; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A request on file. fresh: it was taken in just now and is to be carried out."""
+
+    request: GroupedUpdate
+    fresh: bool
+
+
+def earlier(plan: Plan, *, actor: Actor) -> GroupedUpdate | None:
+    """Return the request that already has this requestId; raises KeyReused or StillRunning."""
+    found = GroupedUpdate.objects.filter(user_id=actor.user_id, request_id=plan.request_id).first()
+    if found is None:
+        return None
+    if found.body_hash != plan.body_hash:
+        raise KeyReused
+    if found.groups.filter(status=GroupStatus.RUNNING).exists():
+        raise StillRunning
+    return found
+
+
+def check_contents(plan: Plan, resources: Mapping[str, Resource], *, sees_all: bool, user_id: int | None) -> None:
+    """Raise InvalidPlan for changes that known records' schemas refuse, and for records outside the caller's scope."""
+    problems: list[Problem] = []
+    for step in (step for group in plan.groups for step in group.steps):
+        resource = resources[step.resource]
+        record = Record.objects.filter(resource=resource, external_id=step.occurrence_id).first()
+        if not sees_all and (record is None or record.owner_id != user_id):
+            problems.append(Problem(f"{step.at}/occurrenceId", "not_found", "There is no such record."))
+        elif record is not None and record.deleted_at is None:
+            merged = merge_patch(record.data, step.changes)
+            problems += [
+                Problem(f"{step.at}/changes{problem.pointer}", problem.code, problem.detail)
+                for problem in edit_problems(merged, spec=spec_for(resource), before=record.data)
+            ]
+    if problems:
+        raise InvalidPlan(problems)
+
+
+def check_remotes(resources: Mapping[str, Resource], plan: Plan) -> None:
+    """Raise RemoteUnavailable when a remote of the plan is paused or its breaker open."""
+    blocked = limits.blocked(db_now())
+    for slug in {step.resource for group in plan.groups for step in group.steps}:
+        found = blocked.get(resources[slug].remote_id)
+        if found is not None:
+            raise RemoteUnavailable(f"The remote of {slug} is unavailable ({found.reason}).")
+
+
+def accept(plan: Plan, resources: Mapping[str, Resource], *, actor: Actor) -> Accepted:
+    """Store and hold everything, or nothing; raises RecordBusy, KeyReused or StillRunning."""
+    request_id = plan.request_id or uuid.uuid4().hex
+    try:
+        request = atomic_retry(lambda: _store(plan, resources, request_id=request_id, actor=actor, now=db_now()))
+    except (IntegrityError, RecordBusy):
+        # The same request may just have been stored by somebody faster, who now holds its records.
+        found = earlier(plan, actor=actor)
+        if found is None:
+            raise
+        return Accepted(found, fresh=False)
+    return Accepted(request, fresh=True)
+
+
+def _store(
+    plan: Plan, resources: Mapping[str, Resource], *, request_id: str, actor: Actor, now: datetime
+) -> GroupedUpdate:
+    wanted: dict[int, list[str]] = {}
+    for step in (step for group in plan.groups for step in group.steps):
+        wanted.setdefault(resources[step.resource].pk, []).append(step.occurrence_id)
+    by_id = {resource.pk: resource for resource in resources.values()}
+    taken = take(wanted, by_id, now=now)
+    request, groups = journal.insert_request(
+        plan, request_id=request_id, actor=actor, correlation_id=correlation.current(), now=now
+    )
+    for planned, group in zip(plan.groups, groups, strict=True):
+        steps = [
+            _step(group, position, resources[step.resource], step, taken) for position, step in enumerate(planned.steps)
+        ]
+        journal.insert_steps(steps)
+        transitions.hold([step.record_id for step in steps], holder=holder_of(group), now=now)
+    return request
+
+
+def _step(
+    group: Group, position: int, resource: Resource, step: PlannedStep, taken: Mapping[tuple[int, str], Taken]
+) -> Step:
+    found = taken[(resource.pk, step.occurrence_id)]
+    return Step(
+        group=group, position=position, record_id=found.state.id, resource=resource, occurrence_id=step.occurrence_id,
+        changes=step.changes, expected_version=step.expected_version, placeholder=found.placeholder,
+    )  # fmt: skip
+
+
+def holder_of(group: Group) -> str:
+    """Return the name under which a group holds its records."""
+    return f"group:{group.pk}"

@@ -1,0 +1,236 @@
+"""Runs compensating tasks: first within the request that aborted, then in the worker, until done or a person is called.
+
+The undo itself is `undo.py`; this owns claiming, backoff, and what each ending means for the task,
+the record and the group. Also takes over groups whose request died.
+"""
+
+import random
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from functools import partial
+
+import structlog
+from django.conf import settings
+
+from rollback import decide, holding, journal, undo
+from rollback.budget import Budget
+from rollback.calls import problem
+from rollback.models import CompensatingTask, Group
+from rollback.plan import Json
+from rollback.states import GroupStatus, StepStatus, TaskReason, TaskStatus
+from rollback.undo import Client, Ending, Outstanding, Undone, Wanted
+from syncportal.kernel import doorbell
+from syncportal.kernel.backoff import exponential_delay_s, honour_retry_after
+from syncportal.kernel.clock import db_now
+from syncportal.kernel.tx import assert_outside_transaction, atomic_retry
+from syncportal.remote import limits
+from syncportal.remote.client import Deadline
+from syncportal.remote.errors import ErrorKind, Misconfiguration, RemoteError
+from syncportal.remote.gateway import client_for
+from syncportal.remote.limits import CallResult
+from syncportal.remote.models import Resource
+from syncportal.remote.spec import ResourceSpec, spec_for
+from syncportal.sync import events, records, transitions
+from syncportal.sync.events import AttemptLog, Fact, Kind
+from syncportal.sync.models import Conflict
+from syncportal.sync.slots import NoSlot, slots
+
+log = structlog.get_logger(__name__)
+
+COMPENSATE = "rollback.workers.compensate"
+POSTPONE_S = 5.0
+JITTER = 0.25
+ClientFor = Callable[[Resource], Client]
+
+
+def holder_of(task: CompensatingTask) -> str:
+    """Return the name under which a task holds its record."""
+    return f"task:{task.task_id}"
+
+
+def run_inline(
+    group_pk: int, clients: Mapping[int, Client], *, budget: Budget, clock: Callable[[], datetime] = db_now
+) -> None:
+    """Give every task of an aborted group its first run while the request's time lasts; the worker has the rest."""
+    rows = CompensatingTask.objects.filter(step__group_id=group_pk, status=TaskStatus.PENDING, attempts=0)
+    for task_id, resource_id in rows.order_by("-step__position").values_list("pk", "resource_id"):
+        if budget.left() <= 1.0:
+            break
+        run_task(task_id, clients[resource_id], deadline=budget.deadline(budget.left()), clock=clock)
+    if rows.exists() or Group.objects.filter(pk=group_pk, status=GroupStatus.COMPENSATING).exists():
+        atomic_retry(lambda: journal.hand_over(group_pk, now=clock()))
+        doorbell.ring(COMPENSATE)
+
+
+def run_due(
+    *, seconds: float, clock: Callable[[], datetime] = db_now, client_of: ClientFor = client_for, limit: int = 200
+) -> int:
+    """Run every due task, one after another, for at most `seconds`; return how many ran.
+
+    Tasks of a remote that is paused, or whose breaker is open, wait without using up attempts.
+    """
+    assert_outside_transaction()
+    end = time.monotonic() + seconds
+    atomic_retry(lambda: journal.rescue_tasks(now=clock()))
+    blocked = limits.blocked(clock())
+    resources: dict[int, Resource] = {}
+    ran = 0
+    for task_id in journal.due_tasks(now=clock(), limit=limit):
+        if time.monotonic() > end - settings.CALL_TOTAL_S:
+            break
+        resource_id = CompensatingTask.objects.values_list("resource_id", flat=True).get(pk=task_id)
+        if resource_id not in resources:
+            resources[resource_id] = Resource.objects.select_related("remote").get(pk=resource_id)
+        resource = resources[resource_id]
+        if resource.remote_id in blocked:
+            continue
+        try:
+            client = client_of(resource)
+            with slots(client.spec.remote, want=1):
+                run_task(task_id, client, deadline=Deadline(settings.CALL_TOTAL_S), clock=clock)
+        except NoSlot:
+            continue
+        except (Misconfiguration, RemoteError) as error:
+            log.warning("compensation.impossible", task=str(task_id), detail=error.detail)
+            continue
+        ran += 1
+    return ran
+
+
+def run_task(
+    task_id: int, client: Client, *, deadline: Deadline, clock: Callable[[], datetime] = db_now
+) -> Undone | None:
+    """Claim a task, undo its step, and store what came of it; None when somebody else has the task."""
+    task = atomic_retry(lambda: journal.claim_task(task_id, now=clock()))
+    if task is None:
+        return None
+    contents = [content for content in (task.applied, task.step.intended) if content is not None]
+    wanted = Wanted(
+        external_id=task.occurrence_id,
+        snapshot=task.snapshot,
+        snapshot_version=task.snapshot_version,
+        contents=tuple(contents),
+        outstanding=tuple(Outstanding.from_json(stored) for stored in task.outstanding),
+        force=task.force,
+    )
+    result = undo.undo(wanted, client, deadline=deadline, now=clock, key=lambda: str(uuid.uuid4()))
+    atomic_retry(lambda: _store(task, result, client, now=clock()))
+    _tell_remote(task, result, client, now=clock())
+    return result
+
+
+def _store(task: CompensatingTask, result: Undone, client: Client, *, now: datetime) -> None:
+    """Turn the ending of one run into rows; a task taken over meanwhile changes nothing."""
+    locked = records.lock([task.record_id])
+    events.write_logs(
+        [AttemptLog(task.record_id, task.resource_id, 0, task.attempts, f"undo_{result.ending.value}", result.code,
+                    result.exchanges)]
+    )  # fmt: skip
+    state, policy = locked[task.record_id], client.spec.policy.compensation
+    error = problem(result.code or result.ending.value, result.detail)
+    match result.ending:
+        case Ending.DONE if result.remote is not None:
+            if journal.succeed_task(task, weaker_promise=result.weaker_promise, now=now):
+                holding.advance(state, result.remote, base=_base(state.base, task), spec=client.spec, now=now)
+                _finish(task, Kind.COMPENSATION_SUCCEEDED, error=None, now=now, release=True)
+        case Ending.FOREIGN if result.remote is not None:
+            names = ", ".join(result.foreign)
+            error = problem("undo_conflict", f"Somebody else changed {names} after the step; a person must decide.")
+            if journal.fail_task(task, TaskReason.UNDO_CONFLICT, error=error, outstanding=result.outstanding, now=now):
+                holding.ask_person(
+                    state,
+                    result.remote,
+                    Conflict.Reason.UNDO_CONFLICT,
+                    base=task.applied,
+                    fields=result.foreign,
+                    now=now,
+                )
+                _finish(task, Kind.COMPENSATION_FAILED, error=error, now=now)
+        case Ending.GONE:
+            _fail(task, TaskReason.GONE, error, result, now=now)
+        case Ending.REFUSED:
+            _fail(task, TaskReason.REFUSED, error, result, now=now)
+        case Ending.POSTPONED:
+            wait_s = honour_retry_after(
+                POSTPONE_S, retry_after_s=result.retry_after_s, cap_s=client.spec.policy.max_retry_after_s
+            )
+            due_at = result.not_before or now + timedelta(seconds=wait_s)
+            journal.retry_task(task, due_at=due_at, counted=False, error=error, outstanding=result.outstanding, now=now)
+        case _:
+            if task.attempts >= task.max_attempts:
+                _fail(task, TaskReason.MAX_ATTEMPTS, error, result, now=now)
+                return
+            delay = exponential_delay_s(
+                task.attempts, base_s=policy.base_s, cap_s=policy.cap_s, jitter=JITTER, chance=random.random()
+            )
+            wait_s = honour_retry_after(
+                delay, retry_after_s=result.retry_after_s, cap_s=client.spec.policy.max_retry_after_s
+            )
+            due_at = now + timedelta(seconds=wait_s)
+            journal.retry_task(task, due_at=due_at, counted=True, error=error, outstanding=result.outstanding, now=now)
+
+
+def _base(base: Json | None, task: CompensatingTask) -> Json | None:
+    """Return the merge base after an undo: what the record agreed on before the step."""
+    return base if base is not None else task.snapshot
+
+
+def _fail(task: CompensatingTask, reason: TaskReason, error: Json, result: Undone, *, now: datetime) -> None:
+    if journal.fail_task(task, reason, error=error, outstanding=result.outstanding, now=now):
+        _finish(task, Kind.COMPENSATION_FAILED, error=error | {"reason": reason.value}, now=now)
+
+
+def _finish(task: CompensatingTask, kind: Kind, *, error: Json | None, now: datetime, release: bool = False) -> None:
+    """Write down how a task ended, and what that makes of its step, its record and its group."""
+    if release:
+        journal.set_step_status([task.step_id], StepStatus.UNDONE)
+        holding.release([task.record_id], holder=holder_of(task), now=now)
+    data = {"task": str(task.task_id), "request": task.request_id, "group": task.group_id, "attempts": task.attempts}
+    facts = [Fact(kind, task.record_id, task.resource_id, data=data | ({"error": error} if error else {}))]
+    status = journal.settle_group(task.step.group_id, now=now)
+    if status in {GroupStatus.ROLLED_BACK, GroupStatus.COMPENSATED}:
+        facts.append(Fact(Kind.GROUP_ROLLED_BACK, task.record_id, task.resource_id, data=data | {"status": status}))
+    events.write(facts, now=now)
+    log.info(kind.value, task=str(task.task_id), attempts=task.attempts, reason=(error or {}).get("code", ""))
+
+
+def _tell_remote(task: CompensatingTask, result: Undone, client: Client, *, now: datetime) -> None:
+    """Tell the breaker how the call went, and pause a remote that refuses our credential."""
+    remote = client.spec.remote
+    kind = ErrorKind(result.error_kind) if result.error_kind else None
+    results = [CallResult(kind=kind, record_id=task.record_id)]
+    limits.report(remote.remote_id, results, breaker=remote.breaker, now=now)
+    if result.pause and limits.pause(remote.remote_id, reason="unauthorized", detail=result.detail, now=now):
+        fact = Fact(Kind.REMOTE_PAUSED, remote_id=remote.remote_id, data={"remote": remote.slug})
+        events.write([fact], now=now)
+
+
+def recover(*, clock: Callable[[], datetime] = db_now) -> int:
+    """Take over groups whose request died: still undecided means aborted. Returns how many."""
+    assert_outside_transaction()
+    taken = atomic_retry(lambda: journal.orphans(now=clock()))
+    error = problem("interrupted", "The request died before it could decide; everything it sent is undone.")
+    for group in taken:
+        resources = Resource.objects.select_related("remote").filter(pk__in=group.steps.values("resource_id"))
+        specs = {resource.pk: spec_for(resource) for resource in resources}
+        atomic_retry(partial(_abort_orphan, group, specs, error, clock))
+    if taken:
+        doorbell.ring(COMPENSATE)
+    return len(taken)
+
+
+def _abort_orphan(group: Group, specs: Mapping[int, ResourceSpec], error: Json, clock: Callable[[], datetime]) -> None:
+    decide.abort(group, [], specs, error=error, now=clock(), inline=False)
+
+
+def close_resolved(*, now: datetime) -> int:
+    """Close tasks whose undo conflict a person has resolved: the record is pushed or agrees by the normal flow."""
+    rows = CompensatingTask.objects.filter(status=TaskStatus.FAILED_PERMANENT, reason=TaskReason.UNDO_CONFLICT)
+    settled = rows.exclude(record__conflicts__state=Conflict.State.OPEN).select_related("step")
+    closed = 0
+    for task in settled[:200]:
+        closed += journal.close_task(task, TaskReason.RESOLVED, now=now)
+        transitions.release([task.record_id], holder=holder_of(task), now=now)
+    return closed

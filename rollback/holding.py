@@ -1,0 +1,163 @@
+"""Records in the hands of a group or task: taking them, advancing them to what was read, giving them back.
+
+Everything here runs inside the caller's transaction and on rows that the caller locked through
+`sync.records` (record before job, before group, before task).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from syncportal.kernel import doorbell
+from syncportal.remote.models import Resource
+from syncportal.remote.payloads import RemoteObject
+from syncportal.remote.spec import ResourceSpec, spec_for
+from syncportal.sync import conflict_store, records, transitions
+from syncportal.sync.claims import Json
+from syncportal.sync.conflict_store import Opening
+from syncportal.sync.models import Conflict, Record, SyncJob
+from syncportal.sync.records import RecordState
+from syncportal.sync.states import AGREED, Intent, Status
+from syncportal.sync.tasks import DRAIN
+from syncportal.sync.transitions import NewJob
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """One record that cannot be taken now, and why."""
+
+    record_id: int
+    resource: str
+    occurrence_id: str
+    status: str
+    reason: str
+
+
+class RecordBusy(Exception):
+    """A record of the request is in use; nothing was stored. Try again later."""
+
+    def __init__(self, busy: list[Busy]) -> None:
+        super().__init__("; ".join(f"{b.occurrence_id}: {b.reason}" for b in busy))
+        self.busy = busy
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One object of a request as a locked record. placeholder: the row was made for this request."""
+
+    state: RecordState
+    placeholder: bool
+
+
+def take(
+    wanted: Mapping[int, Iterable[str]], resources: Mapping[int, Resource], *, now: datetime
+) -> dict[tuple[int, str], Taken]:
+    """Lock the record of every wanted object, all or none; objects unknown here get a hidden placeholder.
+
+    wanted: external ids by resource id. Raises RecordBusy for rows that do not agree or are in use.
+    """
+    known: dict[tuple[int, str], int] = {}
+    for resource_id, external_ids in wanted.items():
+        rows = Record.objects.filter(resource_id=resource_id, external_id__in=list(external_ids))
+        known |= {(resource_id, str(external_id)): pk for pk, external_id in rows.values_list("pk", "external_id")}
+    missing = sorted(
+        (resource_id, external_id)
+        for resource_id, external_ids in wanted.items()
+        for external_id in external_ids
+        if (resource_id, external_id) not in known
+    )
+    made = _placeholders(missing, resources, now=now)
+    locked = records.lock([*known.values(), *made.values()])
+    jobs = SyncJob.objects.select_for_update().order_by("pk").in_bulk(list(locked))
+    busy = [
+        found
+        for pk, state in locked.items()
+        if (found := _why_busy(state, jobs[pk], resources[state.resource_id])) is not None
+    ]
+    if busy:
+        raise RecordBusy(busy)
+    return {key: Taken(locked[pk], key in made) for key, pk in (known | made).items()}
+
+
+def _placeholders(
+    missing: list[tuple[int, str]], resources: Mapping[int, Resource], *, now: datetime
+) -> dict[tuple[int, str], int]:
+    states = [
+        RecordState(
+            id=0, resource_id=resource_id, external_id=external_id, data={}, base=None, version=None, revision=1,
+            intent=Intent.UPDATE, owner_id=None, deleted_at=now,
+        )
+        for resource_id, external_id in missing
+    ]  # fmt: skip
+    ids = records.insert(states, now=now)
+    jobs = [
+        NewJob(pk, resources[resource_id].remote_id, False, spec_for(resources[resource_id]).policy.max_attempts)
+        for pk, (resource_id, _) in zip(ids, missing, strict=True)
+    ]
+    transitions.insert(jobs, now=now)
+    return dict(zip(missing, ids, strict=True))
+
+
+def _why_busy(state: RecordState, job: SyncJob, resource: Resource) -> Busy | None:
+    reason = ""
+    if job.held_by:
+        kind = job.held_by.split(":", 1)[0]
+        reason = f"Another {'group' if kind == 'group' else 'compensating task'} holds it."
+    elif job.status not in AGREED:
+        reason = f"It has changes of its own under way ({Status(job.status).label.lower()})."
+    elif job.in_doubt:
+        reason = "The outcome of an earlier write is not settled yet."
+    elif state.deleted_at is None and spec_for(resource).comparator.differing(state.base or {}, state.data):
+        reason = "It has edits that were not pushed yet."
+    if not reason:
+        return None
+    return Busy(state.id, resource.slug, str(state.external_id), job.status, reason)
+
+
+def advance(state: RecordState, shown: RemoteObject, *, base: Json | None, spec: ResourceSpec, now: datetime) -> bool:
+    """Move a locked record to content read from the remote; False when that made a conflict for a person."""
+    if state.base is None or state.deleted_at is not None:
+        found = replace(
+            state.with_data(shown.data), base=shown.data, version=shown.version, intent=Intent.UPDATE, deleted_at=None,
+            synced_at=now,
+        )  # fmt: skip
+        records.write([found], now=now)
+        return True
+    moved, merge = records.advance(state, base=base, remote=shown, spec=spec)
+    if merge.conflicts:
+        ask_person(
+            state, shown, Conflict.Reason.CONCURRENT_EDIT, base=base, fields=merge.conflicts, now=now
+        )  # fmt: skip
+        return False
+    if (moved.data, moved.base, moved.version) != (state.data, state.base, state.version):
+        records.write([replace(moved, synced_at=now)], now=now)
+    return True
+
+
+def ask_person(
+    state: RecordState,
+    shown: RemoteObject,
+    reason: str,
+    *,
+    base: Json | None,
+    fields: tuple[str, ...],
+    now: datetime,
+) -> int:
+    """Open a conflict and stop the record's job for it; return the conflict's id."""
+    conflict_id = conflict_store.open_or_renew(
+        Opening(
+            record_id=state.id, resource_id=state.resource_id, reason=str(reason), base=base, local=state.data,
+            remote=shown.data, fields=fields, revision=state.revision, remote_version=shown.version,
+        ),
+        now=now,
+    )  # fmt: skip
+    transitions.mark_conflict([state.id], reason=str(reason), detail=Conflict.Reason(reason).label, now=now)
+    return conflict_id
+
+
+def release(record_ids: Iterable[int], *, holder: str, now: datetime) -> None:
+    """Give records back and ring when one of them was edited meanwhile."""
+    ids = list(record_ids)
+    transitions.release(ids, holder=holder, now=now)
+    if SyncJob.objects.filter(pk__in=ids).due(now).exists():
+        doorbell.ring(DRAIN)

@@ -1,0 +1,289 @@
+"""The only writer of GroupedUpdate, Group, Step and CompensatingTask: the write-ahead journal.
+
+Every verb is a conditional UPDATE guarded by the status it starts from and by the holder's claim
+number; False or an empty result means that somebody else took over. What a step will send is
+committed here before it is sent. Callers provide the transaction where several verbs belong together.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection
+from django.db.models import QuerySet
+
+from rollback import states
+from rollback.models import CompensatingTask, Group, GroupedUpdate, Step
+from rollback.plan import Json, Plan
+from rollback.states import GroupStatus, StepStatus, TaskReason, TaskStatus
+from rollback.undo import Outstanding
+from syncportal.kernel.bulk import update_rows
+from syncportal.kernel.machine import Verb
+from syncportal.sync.events import Actor
+
+GROUP_LEASE_S = 45.0
+TASK_LEASE_S = 60.0
+
+
+# --- groups ----------------------------------------------------------------------------------------------------------
+
+
+def insert_request(
+    plan: Plan, *, request_id: str, actor: Actor, correlation_id: str, now: datetime
+) -> tuple[GroupedUpdate, list[Group]]:
+    """Insert the request and its running groups; raises IntegrityError when the requestId was used before."""
+    if actor.user_id is None:
+        raise ValueError("a grouped update is asked for by a user")
+    request = GroupedUpdate.objects.create(
+        request_id=request_id, user_id=actor.user_id, actor_kind=actor.kind, actor_label=actor.label[:150],
+        body_hash=plan.body_hash, correlation_id=correlation_id, created_at=now,
+    )  # fmt: skip
+    until = now + timedelta(seconds=GROUP_LEASE_S)
+    groups = Group.objects.bulk_create(
+        [
+            Group(request=request, group_id=group.group_id, position=position, lease_until=until, created_at=now,
+                  updated_at=now)
+            for position, group in enumerate(plan.groups)
+        ]
+    )  # fmt: skip
+    return request, groups
+
+
+def insert_steps(steps: Iterable[Step]) -> list[Step]:
+    """Insert the steps of a request."""
+    return Step.objects.bulk_create(list(steps))
+
+
+def renew(group: Group, *, now: datetime) -> bool:
+    """Prolong a running group's lease; False: somebody recovered it, so nothing more may be sent."""
+    rows = Group.objects.filter(pk=group.pk, status=GroupStatus.RUNNING, claim_no=group.claim_no)
+    return bool(rows.update(lease_until=now + timedelta(seconds=GROUP_LEASE_S), updated_at=now))
+
+
+def _decide(group: Group, verb: Verb, status: GroupStatus, *, error: Json | None, now: datetime) -> bool:
+    if status not in verb.targets:
+        raise ValueError(f"{verb.name} does not lead to {status}")
+    rows = Group.objects.filter(pk=group.pk, status__in=sorted(verb.sources), claim_no=group.claim_no)
+    return bool(rows.update(status=status, error=error, lease_until=None, decided_at=now, updated_at=now))
+
+
+def apply(group: Group, *, now: datetime) -> bool:
+    """Decide that the group is applied."""
+    return _decide(group, states.APPLY, GroupStatus.APPLIED, error=None, now=now)
+
+
+def reject(group: Group, *, error: Json, now: datetime) -> bool:
+    """Decide that the group is rejected: nothing was written."""
+    return _decide(group, states.REJECT, GroupStatus.REJECTED, error=error, now=now)
+
+
+def abort(group: Group, *, error: Json, tasks: bool, now: datetime) -> bool:
+    """Decide that the group is undone; with no task there is nothing to undo."""
+    status = GroupStatus.COMPENSATING if tasks else GroupStatus.ROLLED_BACK
+    return _decide(group, states.ABORT, status, error=error, now=now)
+
+
+def orphans(*, now: datetime, limit: int = 20) -> list[Group]:
+    """Take over running groups whose lease is over: their claim number grows, so the old holder stops."""
+    rows: QuerySet[Group] = Group.objects.filter(status=GroupStatus.RUNNING, lease_until__lt=now).order_by("pk")
+    if connection.features.has_select_for_update_skip_locked:
+        rows = rows.select_for_update(skip_locked=True)
+    taken = []
+    for group in rows[:limit]:
+        moved = Group.objects.filter(pk=group.pk, status=GroupStatus.RUNNING, claim_no=group.claim_no).update(
+            claim_no=group.claim_no + 1,
+            lease_until=now + timedelta(seconds=GROUP_LEASE_S),
+            inline=False,
+            updated_at=now,
+        )
+        if moved:
+            group.claim_no += 1
+            group.inline = False
+            taken.append(group)
+    return taken
+
+
+def settle_group(group_id: int, *, now: datetime) -> str | None:
+    """Derive an aborted group's status from its tasks; return it when it changed."""
+    group = Group.objects.select_for_update().get(pk=group_id)
+    if group.status not in states.SETTLE.sources:
+        return None
+    found = set(CompensatingTask.objects.filter(step__group_id=group_id).values_list("status", flat=True))
+    if TaskStatus.FAILED_PERMANENT in found:
+        status = GroupStatus.NEEDS_ATTENTION
+    elif found & states.OPEN_TASKS:
+        status = GroupStatus.COMPENSATING
+    else:
+        status = GroupStatus.ROLLED_BACK if group.inline else GroupStatus.COMPENSATED
+    if status == group.status:
+        return None
+    Group.objects.filter(pk=group_id).update(status=status, updated_at=now)
+    return status.value
+
+
+def hand_over(group_id: int, *, now: datetime) -> int:
+    """End the request's own undoing: tasks it did not reach are due for the worker at once."""
+    Group.objects.filter(pk=group_id).update(inline=False)
+    rows = CompensatingTask.objects.filter(step__group_id=group_id, status=TaskStatus.PENDING, attempts=0)
+    return rows.update(next_attempt_at=now, updated_at=now)
+
+
+# --- steps -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What was read before a step is applied, and what the step will send."""
+
+    step_id: int
+    data: Json
+    version: str | None
+    intended: Json
+
+
+def keep_snapshots(snapshots: Sequence[Snapshot]) -> None:
+    """Commit the snapshots and the intended contents."""
+    update_rows(
+        Step,
+        [
+            {"pk": s.step_id, "snapshot": s.data, "snapshot_version": s.version, "intended": s.intended}
+            for s in snapshots
+        ],
+    )
+
+
+def mark_sent(keys: Mapping[int, str], *, now: datetime) -> None:
+    """Write ahead: these steps are about to be sent, each with its idempotency key."""
+    update_rows(
+        Step,
+        [{"pk": pk, "status": StepStatus.SENT.value, "key": key, "sent_at": now} for pk, key in keys.items()],
+        where="t.status = 'planned'",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnd:
+    """What came of a sent step. applied and version: None unless the remote confirmed it."""
+
+    step_id: int
+    status: StepStatus
+    applied: Json | None = None
+    version: str | None = None
+    error: Json | None = None
+
+
+def mark_ended(ends: Sequence[StepEnd]) -> None:
+    """Commit what came of sent steps."""
+    update_rows(
+        Step,
+        [
+            {"pk": e.step_id, "status": e.status.value, "applied": e.applied, "applied_version": e.version,
+             "error": e.error}
+            for e in ends
+        ],
+    )  # fmt: skip
+
+
+def set_step_status(step_ids: Iterable[int], status: StepStatus) -> None:
+    """Show where steps stand after the decision."""
+    Step.objects.filter(pk__in=list(step_ids)).update(status=status)
+
+
+# --- compensating tasks ----------------------------------------------------------------------------------------------
+
+
+def insert_tasks(tasks: Sequence[CompensatingTask]) -> list[CompensatingTask]:
+    """Insert the tasks of a decision to abort; part of the decision's transaction."""
+    return CompensatingTask.objects.bulk_create(tasks)
+
+
+def claim_task(task_id: int, *, now: datetime) -> CompensatingTask | None:
+    """Take one pending task, due or not, and return it with its new claim number; None: somebody else has it."""
+    task = CompensatingTask.objects.select_related("step__group", "resource__remote", "record").get(pk=task_id)
+    moved = CompensatingTask.objects.filter(pk=task_id, status=TaskStatus.PENDING, claim_no=task.claim_no).update(
+        status=TaskStatus.PROCESSING,
+        claim_no=task.claim_no + 1,
+        attempts=task.attempts + 1,
+        lease_until=now + timedelta(seconds=TASK_LEASE_S),
+        updated_at=now,
+    )
+    if not moved:
+        return None
+    task.claim_no, task.attempts, task.status = task.claim_no + 1, task.attempts + 1, TaskStatus.PROCESSING
+    return task
+
+
+def due_tasks(*, now: datetime, limit: int) -> list[int]:
+    """Return pending tasks whose time has come, oldest first."""
+    rows = CompensatingTask.objects.filter(status=TaskStatus.PENDING, next_attempt_at__lte=now)
+    return list(rows.order_by("next_attempt_at", "-pk").values_list("pk", flat=True)[:limit])
+
+
+def _end_task(task: CompensatingTask, verb: Verb, status: TaskStatus, *, now: datetime, **changes: Any) -> bool:
+    if status not in verb.targets:
+        raise ValueError(f"{verb.name} does not lead to {status}")
+    rows = CompensatingTask.objects.filter(pk=task.pk, status__in=sorted(verb.sources), claim_no=task.claim_no)
+    return bool(rows.update(status=status, lease_until=None, updated_at=now, **changes))
+
+
+def succeed_task(task: CompensatingTask, *, weaker_promise: str, now: datetime) -> bool:
+    """The undo is proven."""
+    reason = TaskReason.FORCED.value if task.force else ""
+    return _end_task(
+        task, states.TASK_SUCCEED, TaskStatus.SUCCEEDED, now=now, reason=reason, outstanding=[], next_attempt_at=None,
+        succeeded_at=now, weaker_promise=weaker_promise, last_error=None,
+    )  # fmt: skip
+
+
+def retry_task(
+    task: CompensatingTask,
+    *,
+    due_at: datetime,
+    counted: bool,
+    error: Json,
+    outstanding: Sequence[Outstanding],
+    now: datetime,
+) -> bool:
+    """Try again at `due_at`; counted: whether this run was an attempt."""
+    return _end_task(
+        task, states.TASK_RETRY, TaskStatus.PENDING, now=now, next_attempt_at=due_at, last_error=error,
+        attempts=task.attempts if counted else task.attempts - 1, outstanding=[o.as_json() for o in outstanding],
+    )  # fmt: skip
+
+
+def fail_task(
+    task: CompensatingTask, reason: TaskReason, *, error: Json, outstanding: Sequence[Outstanding], now: datetime
+) -> bool:
+    """Only a person can go on; the task keeps its hold."""
+    return _end_task(
+        task, states.TASK_FAIL, TaskStatus.FAILED_PERMANENT, now=now, reason=reason.value, next_attempt_at=None,
+        last_error=error, outstanding=[o.as_json() for o in outstanding],
+    )  # fmt: skip
+
+
+def rescue_tasks(*, now: datetime, limit: int = 100) -> int:
+    """Return tasks of dead workers to pending; what the dead one may have sent counts as outstanding."""
+    rows = CompensatingTask.objects.filter(status=TaskStatus.PROCESSING, lease_until__lt=now).order_by("pk")[:limit]
+    rescued = 0
+    for task in rows:
+        lost = Outstanding(None, (task.lease_until or now) - timedelta(seconds=TASK_LEASE_S))
+        rescued += _end_task(
+            task, states.TASK_RESCUE, TaskStatus.PENDING, now=now, next_attempt_at=now,
+            outstanding=[*task.outstanding, lost.as_json()],
+        )  # fmt: skip
+    return rescued
+
+
+def reopen_task(task: CompensatingTask, *, force: bool, now: datetime) -> bool:
+    """An operator asks for another try; force: restore although somebody else changed the object."""
+    return _end_task(
+        task, states.TASK_REOPEN, TaskStatus.PENDING, now=now, next_attempt_at=now, attempts=0, force=force, reason=""
+    )
+
+
+def close_task(task: CompensatingTask, reason: TaskReason, *, now: datetime) -> bool:
+    """An operator closes the task for good, or the person's resolution of its conflict does."""
+    return _end_task(
+        task, states.TASK_CLOSE, TaskStatus.FAILED_PERMANENT, now=now, reason=reason.value, next_attempt_at=None
+    )

@@ -1,0 +1,79 @@
+"""The one entry for a grouped update: from the request's JSON to rows that say what became of it."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+
+from rollback import accept, groups, plan
+from rollback.budget import Budget
+from rollback.models import GroupedUpdate
+from rollback.undo import Client
+from syncportal.remote.gateway import client_for
+from syncportal.remote.models import Resource
+from syncportal.remote.spec import spec_for
+from syncportal.sync.events import Actor
+from syncportal.sync.slots import NoSlot, slots
+
+THREADS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Performed:
+    """A request on file. replayed: it was there before; request None: it was only validated."""
+
+    request: GroupedUpdate | None
+    replayed: bool = False
+
+
+def perform(
+    body: Any,
+    *,
+    actor: Actor,
+    sees_all: bool,
+    client_of: Callable[[Resource], Client] = client_for,
+) -> Performed:
+    """Carry out a grouped update and return it; see the exceptions of `plan.read` and `accept`.
+
+    Raises NoSlot or RemoteUnavailable, with nothing written, when a remote cannot be called, and
+    Misconfiguration when one is not set up.
+    """
+    budget = Budget(call_s=settings.CALL_TOTAL_S, request_s=settings.GROUP_BUDGET_S)
+    resources = {resource.slug: resource for resource in Resource.objects.select_related("remote")}
+    planned = plan.read(body, specs={slug: spec_for(resource) for slug, resource in resources.items()})
+    accept.check_contents(planned, resources, sees_all=sees_all, user_id=actor.user_id)
+    if planned.validate_only:
+        return Performed(None)
+    if planned.request_id and (found := accept.earlier(planned, actor=actor)) is not None:
+        return Performed(found, replayed=True)
+    accept.check_remotes(resources, planned)
+    used = {resources[step.resource] for group in planned.groups for step in group.steps}
+    clients = {resource.pk: client_of(resource) for resource in used}
+    return _carry_out(planned, resources, clients, actor=actor, budget=budget)
+
+
+def _carry_out(
+    planned: plan.Plan,
+    resources: Mapping[str, Resource],
+    clients: Mapping[int, Client],
+    *,
+    actor: Actor,
+    budget: Budget,
+) -> Performed:
+    """Lease slots at every remote used, then store and carry out the request."""
+    remotes = {client.spec.remote.remote_id: client.spec.remote for client in clients.values()}
+    steps = sum(len(group.steps) for group in planned.groups)
+    with ExitStack() as stack:
+        try:
+            granted = [stack.enter_context(slots(remote, want=min(THREADS, steps))) for remote in remotes.values()]
+        except NoSlot as refused:
+            raise accept.RemoteUnavailable(str(refused)) from None
+        accepted = accept.accept(planned, resources, actor=actor)
+        if not accepted.fresh:
+            return Performed(accepted.request, replayed=True)
+        pool: Executor = stack.enter_context(ThreadPoolExecutor(min(granted), thread_name_prefix="group"))
+        groups.carry_out(accepted.request, clients, budget=budget, pool=pool)
+    return Performed(accepted.request)
