@@ -71,7 +71,7 @@ class ShownSection:
     items: tuple[ShownEntry, ...]
 
 
-STATUS_FILTER = "job__status__exact"  # the query parameter of the record list
+STATUS_FILTER = "status"  # the query parameter of the record list
 _DEAD_LETTERS = f"{STATUS_FILTER}={Status.DEAD_LETTER}"
 
 NAV: tuple[Section, ...] = (

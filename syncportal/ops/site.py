@@ -15,6 +15,7 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext_lazy as _
 
 from syncportal.kernel.clock import db_now
+from syncportal.ops import heartbeat
 from syncportal.ops.metrics import snapshot
 from syncportal.ops.navigation import address, navigation, records_with
 from syncportal.sync.states import Status
@@ -51,12 +52,15 @@ class SyncPortalAdminSite(AdminSite):
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """Show the start page: where everything stands, and what needs a person."""
-        start = snapshot(user=request.user, now=db_now())
+        now = db_now()
+        start = snapshot(user=request.user, now=now, workers=heartbeat.seen(now))
         page = {
             "start": start,
             "statuses": [(item, records_with(item.status)) for item in start.statuses],
+            "records_url": address("admin:sync_record_changelist"),
             "conflicts_url": address("admin:sync_conflict_changelist"),
             "dead_letters_url": records_with(Status.DEAD_LETTER),
+            "due_url": address("admin:sync_record_changelist", "age=due"),
             "log_url": address("admin:sync_synclog_changelist"),
         }
         return super().index(request, {**page, **(extra_context or {})})

@@ -20,11 +20,10 @@ from django.forms.utils import from_current_timezone, to_current_timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
 from syncportal.kernel import pointer, strict_json
-from syncportal.kernel.strict_json import StrictJsonError
+from syncportal.sync.json_inputs import JsonField, LinesField, NumberField, TextField
 
 LONG_TEXT = 160
 _MAX_REFERENCES = 8
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?\Z")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[-+]\d\d:\d\d)\Z")
 _KINDS = {"integer": "integer", "number": "number", "boolean": "boolean", "object": "json", "array": "json"}
 _FORMATS = {"date": "date", "date-time": "date-time", "email": "email", "uri": "uri", "uri-reference": "uri"}
@@ -286,74 +285,6 @@ def _shows_moment(text: str) -> bool:
         return False
 
 
-class _TextField(forms.CharField):
-    """A text whose line breaks are the same whatever the browser sends."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(strip=False, empty_value="", **options)
-
-    def to_python(self, value: Any) -> str:
-        return str(super().to_python(value)).replace("\r\n", "\n").replace("\r", "\n")
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        return self.to_python(initial) != self.to_python(data)
-
-
-class _NumberField(forms.Field):
-    """A JSON number: an integer stays one, a fraction becomes a float."""
-
-    widget = forms.NumberInput
-
-    def __init__(self, *, whole: bool, **options: Any) -> None:
-        self.whole = whole
-        super().__init__(**options)
-
-    def to_python(self, value: Any) -> int | float | None:
-        text = str(value if value is not None else "").strip()
-        if text == "":
-            return None
-        found = _NUMBER.match(text) if len(text) <= 40 else None
-        if found is None:
-            raise ValidationError("Enter a whole number." if self.whole else "Enter a number.")
-        if not found[1] and not found[2]:
-            return int(text)
-        number = float(text)
-        if not math.isfinite(number):
-            raise ValidationError("This number is too large.")
-        if self.whole and number.is_integer():
-            return int(number)
-        if self.whole:
-            raise ValidationError("Enter a whole number.")
-        return number
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        try:
-            return bool(initial != self.to_python(data))
-        except ValidationError:
-            return True
-
-
-class _LinesField(_TextField):
-    """An array of texts, one a line."""
-
-    def clean(self, value: Any) -> Any:
-        lines = [line.strip() for line in super().clean(value).split("\n")]
-        return [line for line in lines if line] or None
-
-
-class _JsonField(_TextField):
-    """Any JSON value as text."""
-
-    def clean(self, value: Any) -> Any:
-        text = super().clean(value).strip()
-        if not text:
-            return None
-        try:
-            return strict_json.loads(text, max_bytes=1024 * 1024)
-        except StrictJsonError as problem:
-            raise ValidationError(f"This is {problem.message}.") from None
-
-
 def _text(place: Place) -> forms.Field:
     attrs: dict[str, Any] = {"autocomplete": "off"}
     widgets = {"long": forms.Textarea, "email": forms.EmailInput, "uri": forms.URLInput}
@@ -362,7 +293,7 @@ def _text(place: Place) -> forms.Field:
         attrs["rows"] = 4
     limits = {name: place.schema.get(name) for name in ("maxLength", "minLength")}
     sizes = {name: size for name, size in limits.items() if isinstance(size, int) and not isinstance(size, bool)}
-    return _TextField(
+    return TextField(
         widget=widget(attrs=attrs), max_length=sizes.get("maxLength"), min_length=sizes.get("minLength") or None
     )
 
@@ -379,7 +310,7 @@ def _number(place: Place) -> forms.Field:
     if isinstance(most, (int, float)):
         attrs["max"] = most
         validators.append(MaxValueValidator(most))
-    return _NumberField(whole=whole, widget=forms.NumberInput(attrs=attrs), validators=validators)
+    return NumberField(whole=whole, widget=forms.NumberInput(attrs=attrs), validators=validators)
 
 
 def _boolean(place: Place) -> forms.Field:
@@ -403,12 +334,12 @@ def _moment(place: Place) -> forms.Field:
     return forms.DateTimeField(widget=widget)
 
 
-def _area(kind: type[_TextField], rows: int, css: str) -> Any:
+def _area(kind: type[TextField], rows: int, css: str) -> Any:
     return lambda place: kind(widget=forms.Textarea(attrs={"rows": rows, "class": css, "spellcheck": "false"}))
 
 
 _FIELDS: dict[str, Any] = {
     "text": _text, "long": _text, "email": _text, "uri": _text, "integer": _number, "number": _number,
     "boolean": _boolean, "choice": _choice, "date": _date, "date-time": _moment,
-    "lines": _area(_LinesField, 4, ""), "json": _area(_JsonField, 6, "mono"),
+    "lines": _area(LinesField, 4, ""), "json": _area(JsonField, 6, "mono"),
 }  # fmt: skip

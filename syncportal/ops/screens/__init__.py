@@ -1,0 +1,1 @@
+"""The admin's pages about connections: remotes, resources, what changed in their configuration."""

@@ -1,0 +1,68 @@
+"""What changed in a remote's or resource's configuration, when and by whom.
+
+Owns: comparing neighbouring versions of the history. Pure but for one query. Secrets are no part of the history.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from syncportal.kernel import pointer
+from syncportal.sync.screens.values import Shown, shown
+
+MOST = 50
+_KINDS = {"+": "Made", "~": "Changed", "-": "Removed"}
+_COLUMNS = ("name", "base_url", "config")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One place that a change moved."""
+
+    pointer: str
+    before: Shown
+    after: Shown
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One saved version and what it changed."""
+
+    at: datetime
+    who: str
+    kind: str
+    reason: str
+    places: tuple[Place, ...]
+
+
+def changes(row: Any) -> list[Version]:
+    """Return the newest versions of a remote or resource, each with what it changed."""
+    versions = list(row.history.select_related("history_user").order_by("-history_date", "-history_id")[: MOST + 1])
+    told = []
+    for number, version in enumerate(versions[:MOST]):
+        earlier = versions[number + 1] if number + 1 < len(versions) else None
+        before = _content(earlier) if earlier else {}
+        user = version.history_user
+        told.append(
+            Version(
+                at=version.history_date,
+                who=user.get_username() if user else "a command",
+                kind=_KINDS.get(version.history_type, version.history_type),
+                reason=version.history_change_reason or "",
+                places=tuple(_places(before, _content(version), "")) if earlier else (),
+            )
+        )
+    return told
+
+
+def _content(version: Any) -> dict[str, Any]:
+    return {name: getattr(version, name) for name in _COLUMNS if hasattr(version, name)}
+
+
+def _places(before: Any, after: Any, at: str) -> Iterator[Place]:
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for name in sorted({*before, *after}):
+            yield from _places(before.get(name), after.get(name), at + pointer.build((str(name),)))
+    elif before != after:
+        yield Place(at, shown(before), shown(after))
