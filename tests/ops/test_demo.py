@@ -1,0 +1,37 @@
+"""`make demo` tells its whole story and leaves nothing running."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for left-over processes in /proc")
+def test_the_demo_shows_life_and_ends_with_all_its_processes(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "PUBLIC_URL"}}
+    ran = subprocess.run(
+        [sys.executable, "manage.py", "demo", "--once"],
+        cwd=ROOT, env={**environment, "DATA_DIR": str(tmp_path)}, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "log in as   admin, oscar (operations) or olivia" in ran.stdout
+    assert "fault storm-503" in ran.stdout
+    counts = {
+        line.rsplit(None, 1)[0].strip(): line.split()[-1] for line in ran.stdout.splitlines() if line[-1:].isdigit()
+    }
+    assert (counts["Version conflict"], counts["Dead letter"]) == ("2", "1")
+    assert int(counts["Synced"]) > 480
+    mark = f"DATA_DIR={tmp_path}".encode()
+    left = [path.parent.name for path in Path("/proc").glob("[0-9]*/environ") if mark in _read(path)]
+    assert left == []
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
