@@ -85,9 +85,9 @@ def _once(request: Request, key: str, work: Callable[[], Response], *, in_transa
 
 def _take(request: Request, key: str, *, holder: str, now: datetime) -> StoredAnswer:
     """Return the key's row: held by us, or answered by somebody else; raises while somebody else runs."""
-    fingerprint = _fingerprint(request)
+    fingerprint, user_id = _fingerprint(request), request.user.pk or 0
     mine = StoredAnswer(
-        user_id=request.user.pk,
+        user_id=user_id,
         key=key,
         fingerprint=fingerprint,
         holder=holder,
@@ -95,7 +95,7 @@ def _take(request: Request, key: str, *, holder: str, now: datetime) -> StoredAn
         created_at=now,
     )
     StoredAnswer.objects.bulk_create([mine], ignore_conflicts=True)
-    row = StoredAnswer.objects.select_for_update().get(user_id=request.user.pk, key=key)
+    row = StoredAnswer.objects.select_for_update().get(user_id=user_id, key=key)
     if row.holder == holder:
         return row
     if row.fingerprint != fingerprint:

@@ -6,7 +6,6 @@ Guarantees: every operation says that errors are problem documents; both pages n
 from typing import Any, Final
 
 from django.contrib.auth.views import redirect_to_login
-from django.http import HttpResponseBase
 from django.urls import reverse
 from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
@@ -96,7 +95,7 @@ class DocsView(SpectacularSwaggerSplitView):
     url_name = "api-schema"
     template_name = "api/docs.html"
 
-    def handle_exception(self, exc: Exception) -> HttpResponseBase:
+    def handle_exception(self, exc: Exception) -> Any:
         """Send people who are not signed in to the login page."""
         if isinstance(exc, NotAuthenticated):
             return redirect_to_login(self.request.get_full_path(), login_url=reverse("admin:login"))

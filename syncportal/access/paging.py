@@ -8,7 +8,6 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any, Final
 
-from django.db.models import QuerySet
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -63,8 +62,8 @@ class NewestFirst(BasePagination):
 
     page_size_query_param = SIZE_PARAM
 
-    def paginate_queryset(self, queryset: QuerySet, request: Request, view: object = None) -> list[Any]:
-        """Return the rows of the page that the request names."""
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
+        """Return the rows of the page that the request names; expects a QuerySet."""
         self.request, size = request, page_size(request)
         self.older: str | None = None
         self.newer: str | None = None

@@ -1,7 +1,7 @@
 """What a caller may do at all, before any object is looked at.
 
-A key needs the scope of the act: `read` for safe methods, `write` for the others, or what the view names in
-`scopes[action]`. A session stands for the person, so it has every scope. What a person may do to which record is
+A key needs the scope of the act: `read` for safe methods, `write` for the others, or one of those that the view names
+in `scopes[action]`. A session stands for the person, so it has every scope. What a person may do to which record is
 decided where the record is known.
 """
 
@@ -21,10 +21,11 @@ def has_scope(request: Request, scope: Scope) -> bool:
     return not isinstance(request.auth, ApiKey) or scope.value in request.auth.scopes
 
 
-def require_scope(request: Request, scope: Scope) -> None:
-    """Raise the 403 that names the missing scope."""
-    if not has_scope(request, scope):
-        raise Problem(403, "scope_missing", f"This API key lacks the scope {scope.value!r}.", requiredScope=scope.value)
+def require_scope(request: Request, *scopes: Scope) -> None:
+    """Raise the 403 that names the missing scope unless the caller's key covers one of them."""
+    if not any(has_scope(request, scope) for scope in scopes):
+        needed = scopes[0].value
+        raise Problem(403, "scope_missing", f"This API key lacks the scope {needed!r}.", requiredScope=needed)
 
 
 class ScopePermission(BasePermission):
@@ -34,7 +35,8 @@ class ScopePermission(BasePermission):
         """Tell whether the caller is known; raises the 403 for a missing scope."""
         if not request.user or not request.user.is_authenticated:
             return False
-        require_scope(request, Scope.READ if request.method in SAFE_METHODS else Scope.WRITE)
+        usual = (Scope.READ if request.method in SAFE_METHODS else Scope.WRITE,)
+        require_scope(request, *getattr(view, "scopes", {}).get(getattr(view, "action", None), usual))
         return True
 
 

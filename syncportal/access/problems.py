@@ -115,7 +115,12 @@ def exception_handler(exception: Exception, context: Mapping[str, Any]) -> Respo
 def plain_answer(request: HttpRequest, status: int, detail: str = "", *, code: str = "") -> HttpResponse:
     """Answer outside of any API view: unknown addresses, and what Django itself refuses under /api/."""
     problem = Problem(status, code or _CODES.get(status, "error"), detail or _detail_of(status))
-    return HttpResponse(strict_json.dumps(document(request, problem)), status=status, content_type=CONTENT_TYPE)
+    return HttpResponse(
+        strict_json.dumps(document(request, problem)),
+        status=status,
+        content_type=CONTENT_TYPE,
+        headers={"Cache-Control": "no-store"},
+    )
 
 
 def unknown_address(request: HttpRequest, **parts: Any) -> HttpResponse:
@@ -154,10 +159,11 @@ def _from_framework(exception: exceptions.APIException) -> Problem:
     status = exception.status_code
     code = str(getattr(exception.detail, "code", "") or _CODES.get(status, "error"))
     headers = {}
-    if getattr(exception, "auth_header", None):
-        headers["WWW-Authenticate"] = exception.auth_header
-    if getattr(exception, "wait", None):
-        headers["Retry-After"] = str(int(exception.wait) + 1)
+    challenge, wait = getattr(exception, "auth_header", None), getattr(exception, "wait", None)
+    if challenge:
+        headers["WWW-Authenticate"] = challenge
+    if wait:
+        headers["Retry-After"] = str(int(wait) + 1)
     detail = _DETAILS[404] if status == 404 else str(exception.detail)
     return Problem(status, code, detail, headers=headers)
 

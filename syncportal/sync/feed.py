@@ -14,9 +14,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import connection
+from django.db.models import QuerySet
 
 from syncportal.sync.models import Event
-from syncportal.sync.querysets import EventQuerySet
 
 _LOOKS: Final = 20
 _PAUSE_S: Final = 0.01
@@ -38,7 +38,7 @@ class FeedPage:
     more: bool
 
 
-def read(visible: EventQuerySet, *, after: int, limit: int, now: datetime) -> FeedPage:
+def read(visible: QuerySet[Event], *, after: int, limit: int, now: datetime) -> FeedPage:
     """Return up to `limit` events after the cursor; may wait a fifth of a second for writers to commit."""
     end = horizon(now)
     rows = list(visible.filter(pk__gt=after, pk__lte=end).order_by("pk")[: limit + 1])

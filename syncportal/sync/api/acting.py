@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from django.contrib.auth import get_user_model
 from django.db import IntegrityError
@@ -20,6 +20,7 @@ from syncportal.sync.local import InvalidEdit, RecordGone, StaleRevision
 from syncportal.sync.models import Record
 from syncportal.sync.validation import Problem as Finding
 
+OPERATING: Final = (Scope.WRITE, Scope.OPERATE)  # enough to reach the act; others' records need the second
 _TAG = re.compile(r'\s*(W/)?"?([0-9]{1,18})"?\s*', re.ASCII)
 
 

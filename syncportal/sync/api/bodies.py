@@ -39,14 +39,14 @@ class CreateBody(Body):
     """A new record."""
 
     resource = serializers.CharField(max_length=64)
-    data = DataObject()
+    data = DataObject()  # type: ignore[assignment]  # the contract's name
     owner = serializers.CharField(max_length=150, required=False, allow_null=True)
 
 
 class PatchBody(Body):
     """A change: `data` is merged by RFC 7396, null removes a key."""
 
-    data = DataObject(required=False)
+    data = DataObject(required=False)  # type: ignore[assignment]  # the contract's name
     owner = serializers.CharField(max_length=150, required=False, allow_null=True)
 
 
@@ -75,7 +75,7 @@ class ResolveBody(Body):
     """A decision about a conflict, with what the decider looked at."""
 
     action = serializers.ChoiceField(choices=[action.value for action in Action])
-    fields = serializers.DictField(
+    fields = serializers.DictField(  # type: ignore[assignment]  # the contract's name
         child=AnyJson(), required=False, help_text='By pointer: "local", "remote" or {"value": …}; only for merge.'
     )
     revision = serializers.IntegerField(min_value=0, max_value=2**62)

@@ -1,16 +1,16 @@
 """Conflicts over HTTP: look at the three sides, and decide."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
-from rest_framework import viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from syncportal.access.idempotency import idempotent
 from syncportal.access.problems import FieldProblem, Problem, invalid_body
+from syncportal.access.views import ApiViews
 from syncportal.sync import resolve
 from syncportal.sync.api import acting, bodies
 from syncportal.sync.api.filters import ConflictFilters
@@ -19,12 +19,13 @@ from syncportal.sync.models import Conflict
 from syncportal.sync.resolve import Action, Decision
 
 
-class ConflictViews(viewsets.GenericViewSet):
+class ConflictViews(ApiViews):
     """The rows of the contract under `/conflicts/`."""
 
     queryset = Conflict.objects.none()
     serializer_class = ConflictShape
     filterset_class = ConflictFilters
+    scopes: ClassVar = {"resolve": acting.OPERATING}
     lookup_value_regex = "[0-9]{1,18}"
 
     def get_queryset(self) -> QuerySet[Conflict]:

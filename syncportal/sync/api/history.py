@@ -6,12 +6,12 @@ from typing import ClassVar
 from django.db.models import QuerySet
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework import viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 
 from syncportal.access.paging import SIZE_PARAM, bad_cursor, page_size
+from syncportal.access.views import ApiViews
 from syncportal.kernel.clock import db_now
 from syncportal.sync import feed
 from syncportal.sync.api.filters import EventFilters, SyncLogFilters
@@ -22,7 +22,7 @@ _AFTER = "after"
 _LATEST = "latest"
 
 
-class SyncLogViews(viewsets.GenericViewSet):
+class SyncLogViews(ApiViews):
     """The sync log, one entry an HTTP exchange."""
 
     queryset = SyncLog.objects.none()
@@ -40,7 +40,7 @@ class SyncLogViews(viewsets.GenericViewSet):
         return self.get_paginated_response(self.get_serializer(page, many=True).data)
 
 
-class EventViews(viewsets.GenericViewSet):
+class EventViews(ApiViews):
     """The event feed, oldest first."""
 
     queryset = Event.objects.none()

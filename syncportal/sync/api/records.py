@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
-from rest_framework import viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -19,6 +18,7 @@ from syncportal.access.idempotency import idempotent
 from syncportal.access.paging import CURSOR_PARAM, bad_cursor, opened, page_size, page_url, sealed
 from syncportal.access.parsing import MergePatchParser, StrictJsonParser
 from syncportal.access.problems import FieldProblem, Problem, invalid_body
+from syncportal.access.views import ApiViews
 from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import atomic_retry
 from syncportal.remote import limits
@@ -39,13 +39,14 @@ _MOVED = {412: OpenApiResponse(description="The record stands at another revisio
 _WAITS = OpenApiResponse(RecordWithConflictShape, description="Kept; an open conflict must be resolved first.")
 
 
-class RecordViews(viewsets.GenericViewSet):
+class RecordViews(ApiViews):
     """The rows of the contract under `/records/`."""
 
     queryset = Record.objects.none()
     serializer_class = RecordShape
     filterset_class = RecordFilters
-    parser_classes: ClassVar = [StrictJsonParser, MergePatchParser]
+    scopes: ClassVar = {"retry": acting.OPERATING, "refresh": acting.OPERATING}
+    parser_classes = [StrictJsonParser, MergePatchParser]
     lookup_value_regex = "[0-9]{1,18}"
 
     def get_queryset(self) -> QuerySet[Record]:
@@ -213,7 +214,7 @@ class RecordViews(viewsets.GenericViewSet):
         return self._shown(record, status=status)
 
     def _shown(self, record: Record, *, status: int = 200, **members: Any) -> Response:
-        data = {**RecordShape(record).data, **members}
+        data = dict(RecordShape(record).data) | members  # type: ignore[call-overload]
         return Response(data, status=status, headers={"ETag": f'"{record.revision}"'})
 
 

@@ -3,18 +3,18 @@
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
-from rest_framework import viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from syncportal.access.problems import Problem
+from syncportal.access.views import ApiViews
 from syncportal.kernel.clock import db_now
 from syncportal.remote import limits
 from syncportal.remote.models import Resource
 from syncportal.sync.api.shapes import ResourceShape
 
 
-class ResourceViews(viewsets.GenericViewSet):
+class ResourceViews(ApiViews):
     """The rows of the contract under `/resources/`."""
 
     queryset = Resource.objects.select_related("remote")

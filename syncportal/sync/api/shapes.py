@@ -113,7 +113,7 @@ class RecordShape(serializers.Serializer):
     id = serializers.IntegerField()
     resource = serializers.CharField(source="resource.slug")
     externalId = serializers.CharField(source="external_id", allow_null=True)
-    data = JsonObject()
+    data = JsonObject()  # type: ignore[assignment]  # the contract's name
     base = JsonObjectOrNull()
     status = serializers.ChoiceField(choices=Status.choices, source="job.status")
     statusReason = serializers.SerializerMethodField()
@@ -180,7 +180,7 @@ class ConflictShape(serializers.Serializer):
     state = serializers.ChoiceField(choices=Conflict.State.choices)
     revision = serializers.SerializerMethodField()
     remoteVersion = serializers.CharField(source="remote_version", allow_null=True)
-    fields = serializers.SerializerMethodField("get_sides")
+    fields = serializers.SerializerMethodField("get_sides")  # type: ignore[assignment]  # the contract's name
     owner = Name(source="record.owner.username", default=None)
     createdAt = UtcTime(source="created_at")
     resolution = serializers.SerializerMethodField()
@@ -250,7 +250,7 @@ class EventShape(serializers.Serializer):
     resource = serializers.CharField(source="resource.slug", default=None, allow_null=True)
     remote = serializers.CharField(source="remote.slug", default=None, allow_null=True)
     actor = ActorShape(source="*")
-    data = JsonObject()
+    data = JsonObject()  # type: ignore[assignment]  # the contract's name
     requestId = serializers.CharField(source="correlation_id")
 
 

@@ -1,0 +1,129 @@
+"""The API's description: committed, valid, and true of real answers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from django.core.management import call_command
+from django.test import Client, override_settings
+from jsonschema import Draft202012Validator
+from rest_framework.test import APIClient
+
+from tests.api.world import World, exchange, happened, in_conflict, put_into
+from tests.factories import NEW_ACCOUNT
+
+COMMITTED = Path(__file__).resolve().parents[2] / "docs" / "openapi.yaml"
+BASE = "/api/v1"
+
+
+def document(tmp_path: Path) -> str:
+    target = tmp_path / "openapi.yaml"
+    call_command("spectacular", "--validate", "--fail-on-warn", "--file", str(target))
+    return target.read_text("utf-8")
+
+
+def test_the_committed_description_is_the_codes(tmp_path: Path) -> None:
+    made = document(tmp_path)
+    assert COMMITTED.read_text("utf-8") == made, (
+        "run: python manage.py spectacular --fail-on-warn --file docs/openapi.yaml"
+    )
+
+
+@pytest.fixture
+def description() -> dict[str, Any]:
+    return yaml.safe_load(COMMITTED.read_text("utf-8"))
+
+
+def check(description: dict[str, Any], operation: dict[str, Any], answer: Any) -> None:
+    """Assert that an answer is one that its operation describes: status, content type and body."""
+    described = operation["responses"].get(str(answer.status_code)) or operation["responses"]["default"]
+    kind = answer["Content-Type"].split(";")[0]
+    assert kind in described["content"], (answer.status_code, kind)
+    schema = {**described["content"][kind]["schema"], "components": description["components"]}
+    problems = [
+        f"{error.json_path}: {error.message}" for error in Draft202012Validator(schema).iter_errors(answer.json())
+    ]
+    assert problems == []
+
+
+def test_real_answers_fit_the_description(world: World, description: dict[str, Any]) -> None:
+    conflict = in_conflict(world.record)
+    exchange(world.record, http_status=None, error_kind="timeout")
+    happened(world.record, actor_kind="user", actor_label="owner")
+    happened(None, "remote.paused")
+    put_into(world.others, "RETRY_PENDING", reason="timeout", detail="It took too long.", attempts=2)
+    client, paths = world.caller("operator"), description["paths"]
+    mine, others = f"/records/{world.record.pk}/", f"/records/{world.others.pk}/"
+    decision = {"action": "use_remote", "revision": 1, "remoteVersion": "4"}
+    requests: list[tuple[str, str, str, Any, int]] = [
+        ("get", "/resources/", "/resources/", None, 200),
+        ("get", "/resources/{slug}/", f"/resources/{world.resource.slug}/", None, 200),
+        ("get", "/records/", "/records/", None, 200),
+        ("get", "/records/", "/records/?nothing=1", None, 400),
+        ("get", "/records/{id}/", mine, None, 200),
+        ("get", "/records/{id}/", others, None, 200),
+        ("get", "/records/{id}/", "/records/999/", None, 404),
+        ("get", "/records/{id}/timeline/", f"{mine}timeline/", None, 200),
+        ("post", "/records/", "/records/", {"resource": world.resource.slug, "data": NEW_ACCOUNT}, 201),
+        ("post", "/records/", "/records/", {"resource": "x", "data": {}}, 422),
+        ("patch", "/records/{id}/", others, {"data": {"name": "Eve"}}, 200),
+        ("patch", "/records/{id}/", mine, {"data": {"name": "Eve"}}, 202),
+        ("delete", "/records/{id}/", mine, None, 202),
+        ("post", "/records/{id}/retry/", f"{mine}retry/", {}, 409),
+        ("get", "/sync-logs/", "/sync-logs/", None, 200),
+        ("get", "/events/", "/events/", None, 200),
+        ("get", "/conflicts/", "/conflicts/", None, 200),
+        ("post", "/conflicts/{id}/resolve/", f"/conflicts/{conflict.pk}/resolve/", decision, 409),
+        ("post", "/conflicts/{id}/resolve/", f"/conflicts/{conflict.pk}/resolve/", {"action": "x"}, 422),
+        ("get", "/conflicts/{id}/", f"/conflicts/{conflict.pk}/", None, 200),
+    ]
+    for verb, path, address, body, status in requests:
+        answer = getattr(client, verb)(BASE + address, body)
+        assert answer.status_code == status, (verb, address, answer.content)
+        check(description, paths[BASE + path][verb], answer)
+    check(description, paths[f"{BASE}/records/"]["get"], APIClient().get(f"{BASE}/records/"))
+    decision["revision"] = world.caller("operator").get(f"{BASE}/conflicts/{conflict.pk}/").json()["revision"]
+    answer = client.post(f"{BASE}/conflicts/{conflict.pk}/resolve/", decision)
+    assert answer.status_code == 200
+    check(description, paths[f"{BASE}/conflicts/{{id}}/resolve/"]["post"], answer)
+
+
+def test_every_route_is_described(description: dict[str, Any]) -> None:
+    from tests.api.test_security import routes
+
+    described = {(path, verb) for path, operations in description["paths"].items() for verb in operations}
+    served = {(route.replace("{pk}", "{id}"), verb) for route, actions in routes() for verb in actions}
+    assert served == described
+
+
+@pytest.mark.parametrize("address", ["/api/schema/", "/api/docs/"])
+def test_the_description_needs_a_login_or_a_key_unless_debugging(world: World, address: str) -> None:
+    refused = Client().get(address)
+    assert refused.status_code == (401 if address == "/api/schema/" else 302)
+    with override_settings(DEBUG=True):
+        assert Client().get(address).status_code == 200
+    session = Client()
+    session.force_login(world.people["nobody"])
+    assert session.get(address).status_code == 200
+    assert world.caller("owner").get(address).status_code == 200
+
+
+def test_swagger_ui_works_offline_under_the_strict_policy(world: World) -> None:
+    session = Client()
+    session.force_login(world.people["owner"])
+    page = session.get("/api/docs/")
+    text = page.content.decode()
+    assert "unsafe" not in page["Content-Security-Policy"]
+    assert "<style" not in text
+    assert "<script>" not in text
+    assert "http://" not in text
+    assert "https://" not in text
+    addresses = [part.split('"')[1] for part in text.replace("href=", "src=").split("src=")[1:]]
+    assert len(addresses) >= 5
+    for address in addresses:
+        answer = session.get(address.replace("&amp;", "&"))
+        assert answer.status_code == 200, address
+    script = session.get("/api/docs/", {"script": ""})
+    assert script["Content-Type"].startswith("application/javascript")
+    assert b"/api/schema/" in script.content
