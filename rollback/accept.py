@@ -47,7 +47,7 @@ class Accepted:
 
 def earlier(plan: Plan, *, actor: Actor) -> GroupedUpdate | None:
     """Return the request that already has this requestId; raises KeyReused or StillRunning."""
-    found = GroupedUpdate.objects.filter(user_id=actor.user_id, request_id=plan.request_id).first()
+    found = GroupedUpdate.objects.filter(user_id=actor.user_id or 0, request_id=plan.request_id).first()
     if found is None:
         return None
     if found.body_hash != plan.body_hash:
@@ -114,7 +114,7 @@ def _store(
             _step(group, position, resources[step.resource], step, taken) for position, step in enumerate(planned.steps)
         ]
         journal.insert_steps(steps)
-        transitions.hold([step.record_id for step in steps], holder=holder_of(group), now=now)
+        transitions.hold([step.record_id for step in steps if step.record_id], holder=holder_of(group), now=now)
     return request
 
 

@@ -137,6 +137,8 @@ def _was_sent(step: Step, end: StepEnd | None) -> bool:
 def _task(
     group: Group, step: Step, end: StepEnd | None, spec: ResourceSpec, *, due_at: datetime, now: datetime
 ) -> CompensatingTask:
+    if step.record_id is None:
+        raise ValueError("a step that was sent has its record")
     status = end.status if end is not None else StepStatus(step.status)
     unknown = status is not StepStatus.APPLIED
     applied = (end.applied if end is not None else step.applied) or step.intended

@@ -125,7 +125,8 @@ class _CarryOut:
             )
             return
         parallel = min(self.clients[step.resource_id].spec.policy.parallel for step in running.steps)
-        waiting, under_way = deque(running.steps), {}
+        waiting = deque(running.steps)
+        under_way: dict[Future[Sent], Target] = {}
         unwritten: list[StepEnd] = []
         while waiting or under_way:
             starting = self._next(running, waiting, room=parallel - len(under_way))
