@@ -21,13 +21,10 @@ def verb(name: str, sources: Iterable[str], targets: Iterable[str], when: str) -
 
 def mermaid(verbs: Iterable[Verb], *, start: str) -> str:
     """Print the moves as a Mermaid state diagram, in a stable order."""
-    lines = ["stateDiagram-v2", f"    [*] --> {start}"]
+    edges: dict[tuple[str, str], list[str]] = {}
     for item in verbs:
-        targets = item.targets or ()
-        lines += [
-            f"    {source} --> {target}: {item.name}"
-            for target in targets
-            for source in sorted(item.sources)
-            if source != target
-        ]
-    return "\n".join(lines) + "\n"
+        for target in item.targets:
+            for source in sorted(item.sources - {target}):
+                edges.setdefault((source, target), []).append(item.name)
+    lines = [f"    {source} --> {target}: {', '.join(names)}" for (source, target), names in sorted(edges.items())]
+    return "\n".join(["stateDiagram-v2", f"    [*] --> {start}", *lines]) + "\n"
