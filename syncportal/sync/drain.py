@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 POLL_S = 0.05
 BATCH_WAIT_S = 0.02
 BATCH = 64
+LOOK_S = 0.25
 
 
 @dataclass(slots=True)
@@ -88,6 +89,7 @@ class _Drain:
         self.holder = uuid.uuid4().hex
         self.stop_at = budget.last_start(time.monotonic())
         self.lanes: dict[int, Lane] = {}
+        self.looked_at = 0.0
         self.report = DrainReport()
 
     def run(self) -> DrainReport:
@@ -120,9 +122,7 @@ class _Drain:
 
     def _claim(self, now: datetime) -> int:
         """Let every remote with due work claim its share; return how many jobs were claimed or probes begun."""
-        for remote_id in due_remotes(now):
-            if remote_id not in self.lanes:
-                self.lanes[remote_id] = self._lane(remote_id)
+        self._open_lanes(now)
         begun = 0
         for lane in self.lanes.values():
             if lane.finish_probe(now):
@@ -131,6 +131,15 @@ class _Drain:
                 lane.prepare(now)
             begun += lane.claim(now, record_ids=self.record_ids) + (lane.probe is not None)
         return begun
+
+    def _open_lanes(self, now: datetime) -> None:
+        """Look for remotes with due work: now and then while there is work under way, else every time."""
+        if self._under_way() and time.monotonic() - self.looked_at < LOOK_S:
+            return
+        for remote_id in due_remotes(now):
+            if remote_id not in self.lanes:
+                self.lanes[remote_id] = self._lane(remote_id)
+        self.looked_at = time.monotonic()
 
     def _give_back_slots(self, now: datetime) -> int:
         """Keep only the slots of attempts under way, so that another drain can start its own; claims nothing."""

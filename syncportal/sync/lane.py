@@ -228,7 +228,7 @@ class Lane:
             self.pool.shutdown(wait=True)
         limits.release(self.holder, remote_id=self.remote.remote_id)
         for resource_id, client in self.clients.items():
-            if not isinstance(client, Misconfiguration):
+            if isinstance(client, ResourceClient):
                 auth.store(self.resources[resource_id].remote, client.credentials)
 
 
