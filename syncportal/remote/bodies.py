@@ -99,6 +99,9 @@ def _words(parsed: Any) -> str:
         for name in _TELLING_FIELDS:
             if isinstance(parsed.get(name), str) and parsed[name].strip():
                 return parsed[name] + _particulars(parsed)
+        for name in _TELLING_FIELDS:
+            if isinstance(parsed.get(name), Mapping) and (words := _words(parsed[name])):
+                return words
     return ""
 
 

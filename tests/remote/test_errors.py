@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncportal.remote import errors
+from syncportal.remote import bodies, errors
 from syncportal.remote.errors import ErrorKind, Refusal, RemoteError, StatusRules, classify, excerpt, parse_retry_after
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -179,3 +179,12 @@ def test_an_excerpt_is_one_short_plain_line():
     assert excerpt("  a\n\tb\x00\u202ec  ") == "a b c"
     assert len(excerpt("é" * 1000)) == 300
     assert excerpt(None) == ""
+
+
+def test_a_refusal_is_quoted_in_the_remotes_own_words_with_what_it_says_of_each_field() -> None:
+    nested = {"error": {"code": "busy", "detail": "Come back later.", "fields": []}}
+    assert bodies.quote_refusal(nested, None) == "Come back later."
+    by_field = {"message": "Failed to update record.", "data": {"code": {"message": "Value must be unique."}}}
+    assert bodies.quote_refusal(by_field, None) == (
+        'Failed to update record. {"data": {"code": {"message": "Value must be unique."}}}'
+    )
