@@ -16,6 +16,7 @@ from syncportal.remote import configuration
 from syncportal.remote.configuration import ConfigurationInvalid, Problem
 from syncportal.remote.knob_rules import AUTH_KINDS, POLICIES
 from syncportal.remote.models import SLUG_PATTERN, Remote
+from syncportal.sync.forms import Group
 
 AUTH_LABELS = {
     "none": "No credential", "basic": "User and password", "header": "A header", "query": "A part of the address",
@@ -67,6 +68,8 @@ class _ConfigForm(forms.Form):
         super().__init__(*args, label_suffix="", **options)
         if not creating:
             del self.fields["slug"]
+        text = str(self.data.get("rest") or self.initial.get("rest") or "")
+        self.fields["rest"].widget.attrs["rows"] = min(32, max(6, text.count("\n") + 2))
 
     def add_problems(self, problems: Iterable[Problem]) -> None:
         """Show each problem at its field, the others at the editor with their pointer."""
@@ -121,6 +124,17 @@ class RemoteForm(_ConfigForm):
             "Written once, encrypted, never shown again. For user and password write user:password."
         )  # fmt: skip
         self.has_secret = has_secret
+
+    def groups(self) -> list[Group]:
+        """Return the fields in groups, for the page."""
+        names = {
+            "": ["slug", "name", "base_url"], "Credential": ["auth_kind", "source", "env_name", "secret"],
+            "Limits": list(_LIMITS), " ": ["rest"],
+        }  # fmt: skip
+        return [
+            Group(label.strip(), tuple(self[name] for name in listed if name in self.fields))
+            for label, listed in names.items()
+        ]
 
     @staticmethod
     def initial_of(remote: Remote) -> Json:
@@ -196,11 +210,14 @@ class ResourceForm(_ConfigForm):
 
     def __init__(self, *args: Any, creating: bool, **options: Any) -> None:
         super().__init__(*args, creating=creating, **options)
-        self.fields["rest"].widget.attrs["rows"] = 28
         if creating:
             self.fields["remote"].queryset = Remote.objects.order_by("slug")  # type: ignore[attr-defined]
         else:
             del self.fields["remote"]
+
+    def groups(self) -> list[Group]:
+        """Return the fields as one group, for the page."""
+        return [Group("", tuple(self))]
 
     @staticmethod
     def initial_of(name: str, config: Mapping[str, Any]) -> Json:

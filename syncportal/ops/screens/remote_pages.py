@@ -170,6 +170,7 @@ def _page(request: HttpRequest, remote: Remote | None, form: RemoteForm, *, stat
     context = {
         "remote": remote,
         "form": form,
+        "groups": form.groups(),
         "gate": gate,
         "check": check_badge(gate),
         "calls": gate_badge(gate),

@@ -194,6 +194,7 @@ def _page(request: HttpRequest, resource: Resource | None, form: ResourceForm, *
     context = {
         "resource": resource,
         "form": form,
+        "groups": form.groups(),
         "seen": resource.updated_at.isoformat() if resource else "",
         "card": guarantee_lines(resource.guarantees) if resource else (),
         "promise": (resource.guarantees or {}).get("promise", "") if resource else "",

@@ -48,7 +48,7 @@ ACTS = {
         Act("refresh", "Refresh from remote", "will be refreshed",
             "Each is read again in the background; nothing is sent. A change on both sides becomes a conflict.",
             frozenset(Status(source) for source in states.REFRESH.sources)),
-        Act("assign", "Assign to an owner", "assigned", "The new owner sees them, edits them, resolves their conflicts.",
+        Act("assign", "Assign to an owner", "assigned", "The new owner sees and edits them, and decides conflicts.",
             frozenset(Status), operations_only=True),
     )
 }  # fmt: skip

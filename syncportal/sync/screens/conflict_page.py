@@ -135,7 +135,7 @@ def rows_of(conflict: Conflict, spec: ResourceSpec, *, posted: Mapping[str, Any]
     for number, view in enumerate(view for view in resolve.field_views(conflict, spec) if view.differs):
         place = place_at(spec.schema, view.pointer, view.local if view.local is not None else view.remote)
         typed = place.field()
-        typed.widget.attrs["id"] = f"typed-{number}"
+        typed.widget.attrs |= {"id": f"typed-{number}", **({"rows": 2} if "rows" in typed.widget.attrs else {})}
         merged = "local" if view.pointer in merge.local_changes else "remote"
         row = Row(
             view=view, label=label_of(spec, view.pointer), base=shown(view.base), local=shown(view.local),
@@ -222,7 +222,7 @@ def _last_edit(record: Record) -> Event | None:
 def what_happened(conflict: Conflict, rows: list[Row]) -> str:
     """Say in one sentence how the conflict came about."""
     names = [row.label for row in rows if row.view.in_conflict]
-    listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    listed = _listed(names)
     match conflict.reason:
         case Conflict.Reason.DELETED_REMOTE:
             return "The object was deleted at the remote, while it still exists here."
@@ -238,6 +238,12 @@ def what_happened(conflict: Conflict, rows: list[Row]) -> str:
         return "Both sides changed since they last agreed."
     was = "was" if len(names) == 1 else "were"
     return f"{listed} {was} changed both here and at the remote, to different values."
+
+
+def _listed(names: list[str]) -> str:
+    if len(names) > 3:
+        return f"{', '.join(names[:3])} and {len(names) - 3} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _use_remote(conflict: Conflict, record: Record) -> tuple[str, str]:

@@ -5,6 +5,7 @@ fast as a small one; bodies are loaded on the page of one exchange only, and sho
 """
 
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -212,7 +213,7 @@ class SyncLogAdmin(_ReadOnly):
     @admin.display(description="Problem")
     def problem(self, row: SyncLog) -> SafeString | str:
         """Show the first words of what went wrong."""
-        return format_html('<span title="{}">{}</span>', row.detail[:1000], cut(row.detail, 70)) if row.detail else ""
+        return format_html('<span class="problem" title="{}">{}</span>', row.detail[:1000], cut(row.detail, 70))
 
     def get_urls(self) -> list[URLPattern]:
         """Return the addresses of the list and of one exchange."""
@@ -278,6 +279,15 @@ def pretty(body: str | None) -> str:
         return body
 
 
+def _line(told: Mapping[str, Any]) -> str:
+    """Return the particulars in one line; of changes only the fields' names."""
+    parts = []
+    for name, value in told.items():
+        text = ", ".join(map(str, value)) if isinstance(value, (dict, list)) else shown(value, limit=40).text
+        parts.append(f"{name}: {text}")
+    return " · ".join(parts)
+
+
 class EventAdmin(_ReadOnly):
     """Every fact, newest first."""
 
@@ -302,7 +312,7 @@ class EventAdmin(_ReadOnly):
     @admin.display(description="What")
     def kind_words(self, row: Event) -> SafeString:
         """Show the kind."""
-        return format_html("<code>{}</code>", row.kind)
+        return format_html('<code class="nowrap">{}</code>', row.kind)
 
     @admin.display(description="Record")
     def record_link(self, row: Event) -> SafeString:
@@ -320,9 +330,7 @@ class EventAdmin(_ReadOnly):
         told = {name: value for name, value in row.data.items() if value not in ("", None, {}, [])}
         if not told:
             return format_html("{}", "")
-        line = str(
-            told.get("detail") or ", ".join(f"{name}: {shown(value, limit=40).text}" for name, value in told.items())
-        )
+        line = str(told.get("detail") or _line(told))
         return format_html(
             '<details class="disclosure"><summary>{}</summary><pre class="code">{}</pre></details>',
             cut(line, 80), json.dumps(row.data, ensure_ascii=False, indent=2, default=str)[:20_000],

@@ -126,7 +126,7 @@ class RecordAdmin(ModelAdmin):
         """Show why it stands where it stands; the whole sentence on hover and on the record's page."""
         detail = row.job.detail
         if not detail:
-            return ""
+            return format_html('<span class="problem"></span>{}', "")
         return format_html('<span class="problem" title="{}">{}</span>', detail[:1000], cut(detail, PROBLEM_CHARS))
 
     @admin.action(description="Requeue …")

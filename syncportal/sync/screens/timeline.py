@@ -5,7 +5,7 @@ because each table is read behind its own id. Does not: write anything.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -96,7 +96,8 @@ def timeline(record: Record, *, before: str = "", size: int = PAGE) -> Timeline:
         logs = logs.filter(pk__lt=log_below)
     told = [_of_event(row) for row in events.order_by("-id")[: size + 1]]
     sent = [_of_log(row) for row in logs.order_by("-id")[: size + 1]]
-    page = _merged(told, sent, size)
+    said = {entry.detail for entry in told if entry.detail}
+    page = [replace(e, detail="") if e.is_exchange and e.detail in said else e for e in _merged(told, sent, size)]
     if len(told) + len(sent) <= size:
         return Timeline(tuple(page), "")
     lowest_event = min((entry.event_id for entry in page if entry.event_id), default=event_below)

@@ -14,6 +14,7 @@ from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from syncportal.kernel.pointer import MISSING
 from syncportal.sync.states import LOOKS, Status
 
 SHORT = 120
@@ -21,23 +22,26 @@ SHORT = 120
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A value for people. `more` holds the whole text when `text` is cut; `absent` when there is none (or null)."""
+    """A value for people. `more` holds the whole text when `text` is cut; `absent`: none or null; `empty`: no letters."""
 
     text: str
     more: str = ""
     absent: bool = False
     code: bool = False
+    empty: bool = False
 
 
 def shown(value: Any, *, limit: int = SHORT) -> Shown:
     """Return a JSON value as people read it."""
-    if value is None or value is ...:
+    if value is None or value is MISSING:
         return Shown("", absent=True)
+    if isinstance(value, str) and not value.strip():
+        return Shown("", empty=True)
     code = isinstance(value, (dict, list))
     if isinstance(value, bool):
         text = "Yes" if value else "No"
     elif isinstance(value, str):
-        text = value if value else '""'
+        text = value
     else:
         text = json.dumps(value, ensure_ascii=False, indent=2 if code else None, default=str)
     return Shown(text[:limit].rstrip() + " …", more=text, code=code) if len(text) > limit else Shown(text, code=code)
