@@ -17,6 +17,7 @@ from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.multipartparser import MultiPartParserError
 from rest_framework import exceptions
+from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 
 from syncportal.kernel import pointer, strict_json
@@ -107,6 +108,7 @@ def exception_handler(exception: Exception, context: Mapping[str, Any]) -> Respo
     if problem.status_code == 500:
         _log.error("api request failed", exc_info=exception, extra={"request_id": request_id(request)})
         got_request_exception.send(sender=None, request=request._request)
+    request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
     return Response(
         document(request, problem), status=problem.status_code, headers=problem.headers, content_type=CONTENT_TYPE
     )

@@ -101,6 +101,8 @@ def test_every_route_is_described(description: dict[str, Any]) -> None:
 def test_the_description_needs_a_login_or_a_key_unless_debugging(world: World, address: str) -> None:
     refused = Client().get(address)
     assert refused.status_code == (401 if address == "/api/schema/" else 302)
+    if refused.status_code == 401:
+        assert (refused["Content-Type"], refused.json()["code"]) == ("application/problem+json", "not_authenticated")
     with override_settings(DEBUG=True):
         assert Client().get(address).status_code == 200
     session = Client()

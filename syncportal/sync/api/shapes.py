@@ -55,7 +55,7 @@ class ResourceShape(serializers.Serializer):
     """One collection of a remote."""
 
     slug = serializers.CharField()
-    name = serializers.CharField()
+    name = serializers.CharField(source="__str__")
     remote = serializers.CharField(source="remote.slug")
     schema = serializers.SerializerMethodField()
     guarantees = JsonObject()
