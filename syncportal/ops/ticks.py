@@ -24,8 +24,8 @@ from syncportal.sync import drain, pull, refresh, sweep
 log = structlog.get_logger(__name__)
 
 BEAT_EVERY_S = 5.0
-SCHEDULES_EVERY_S = 30.0
-OVERDUE_EVERY_S = 20.0
+SCHEDULES_EVERY_S = 10.0
+OVERDUE_EVERY_S = 10.0
 PULL_SLICE_S = 10.0
 _ENDING = (WorkerState.STOPPING, WorkerState.STOPPED)
 
