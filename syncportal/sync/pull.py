@@ -21,7 +21,7 @@ from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import assert_outside_transaction, atomic_retry
 from syncportal.remote import versions
 from syncportal.remote.client import Deadline
-from syncportal.remote.errors import RemoteError
+from syncportal.remote.errors import Forbidden, RemoteError, Throttled, Unauthorized
 from syncportal.remote.gateway import ResourceClient, client_for
 from syncportal.remote.models import Resource
 from syncportal.remote.payloads import Page, RemoteObject
@@ -39,6 +39,7 @@ from syncportal.sync.transitions import NewJob
 from syncportal.sync.validation import answer_problems
 
 LEASE_S = 60.0
+PAUSE_S = 30.0
 
 
 class PullRefused(Exception):
@@ -105,7 +106,7 @@ def run(pull_id: int, *, seconds: float | None = None, progress: Callable[[Pull]
             if page.next is None or looping:
                 break
     except RemoteError as error:
-        Pull.objects.filter(pk=pull_id, holder=holder).update(problem=error.detail)
+        _stop(pull_id, holder, error)
         raise
     except NoSlot as refused:
         raise PullRefused(str(refused)) from None
@@ -122,12 +123,24 @@ def run_waiting(*, seconds: float) -> int:
     for pull_id in waiting.values_list("pk", flat=True):
         try:
             pull = run(pull_id, seconds=seconds)
-        except PullRefused:
+        except (PullRefused, RemoteError):
+            # Nothing is said twice: the Pull tells its problem. The pause keeps a failing remote from being hammered.
+            later = db_now() + timedelta(seconds=PAUSE_S)
+            Pull.objects.filter(pk=pull_id, state="running", lease_until__isnull=True).update(lease_until=later)
             continue
         slices += 1
         if pull.state == "running":
             doorbell.ring(PULL)
     return slices
+
+
+def _stop(pull_id: int, holder: str, error: RemoteError) -> None:
+    """Note what is wrong; end the pull for good when trying again would meet the same."""
+    mine = Pull.objects.filter(pk=pull_id, holder=holder)
+    if error.transient or isinstance(error, Throttled | Unauthorized | Forbidden):
+        mine.update(problem=error.detail)
+    else:
+        mine.update(problem=error.detail, state="failed", finished_at=db_now())
 
 
 def _take_over(pull: Pull, holder: str) -> None:
@@ -178,10 +191,11 @@ def _take_page(pull: Pull, page: Page, client: ResourceClient, *, asked_at: date
     known = Record.objects.filter(resource=pull.resource, external_id__in=valid)
     locked = records.lock(known.values_list("pk", flat=True))
     jobs = SyncJob.objects.select_for_update().order_by("pk").in_bulk(locked.keys())
+    moved = set(known.filter(updated_at__gte=asked_at).values_list("pk", flat=True))
     free = {
         pk for pk, job in jobs.items()
         if job.status in states.AGREED and not job.held_by and not job.in_doubt and job.updated_at < asked_at
-    }  # fmt: skip
+    } - moved  # fmt: skip
     by_id = {str(state.external_id): state for state in locked.values()}
     fresh = [shown for external_id, shown in valid.items() if external_id not in by_id]
     changed: list[RecordState] = []

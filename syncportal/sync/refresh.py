@@ -32,7 +32,7 @@ from syncportal.sync.events import WORKER, Actor, AttemptLog, Fact, Kind
 from syncportal.sync.models import Conflict, SyncJob
 from syncportal.sync.records import RecordState
 from syncportal.sync.slots import NoSlot, slots
-from syncportal.sync.states import Status
+from syncportal.sync.states import Intent, Status
 from syncportal.sync.validation import check_answer
 
 log = structlog.get_logger(__name__)
@@ -197,6 +197,8 @@ def _judge(reading: Reading, state: RecordState, job: SyncJob, spec: ResourceSpe
         return Result(state.id, Refreshed.FAILED, reading.error.detail)
     if reading.invalid:
         return Result(state.id, Refreshed.INVALID, reading.invalid)
+    if reading.shown is None and (state.base is None or state.intent == Intent.DELETE):
+        return Result(state.id, Refreshed.UNCHANGED, "The remote has no such object, and none is expected there.")
     if reading.shown is None:
         return _conflict(state, job, None, Conflict.Reason.DELETED_REMOTE, base=state.base, fields=(), now=now)
     return _take(state, job, reading.shown.object, spec, now=now)

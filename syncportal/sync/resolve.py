@@ -172,6 +172,8 @@ def _merged(local: Json, conflict: Conflict, decision: Decision, *, spec: Resour
             problems.append(Problem(at, "unknown_field", "The conflict has no such field."))
         elif choice in ("local", "remote"):
             data = pointer.put(data, at, pointer.get(local if choice == "local" else remote, at))
+        elif any(pointer.matches(at, own) for own in spec.id_pointers):
+            problems.append(Problem(at, "immutable", "The id of an object cannot be changed."))
         elif isinstance(choice, Mapping) and choice.keys() == {"value"}:
             data = pointer.put(data, at, choice["value"])
         else:
