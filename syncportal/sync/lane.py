@@ -68,6 +68,7 @@ class Lane:
     active: int = 0
     lock: Lock = field(default_factory=Lock)
     renewed_at: float = 0.0
+    reported_at: float = 0.0
     clients: dict[int, Caller] = field(default_factory=dict)
     probe: Future | None = None
 
@@ -214,7 +215,11 @@ class Lane:
             self.tokens -= min(extra, max(self.tokens, 0))
 
     def report(self, outcomes: list[Outcome], now: datetime) -> limits.BreakerChange | None:
-        """Tell the breaker how the calls went."""
+        """Tell the breaker how the calls went; that all is well is told about once a second."""
+        troubled = any(outcome.error_kind for outcome in outcomes)
+        if not troubled and time.monotonic() - self.reported_at < RENEW_S:
+            return None
+        self.reported_at = time.monotonic()
         results = [
             CallResult(kind=ErrorKind(o.error_kind) if o.error_kind in _KINDS else None, record_id=o.claim.record_id)
             for o in outcomes
