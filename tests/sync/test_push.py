@@ -10,7 +10,6 @@ from syncportal.sync.states import Intent, Status
 from tests.factories import (
     ACCOUNTS,
     NEW_ACCOUNT,
-    NEW_SHIFT,
     PERSON,
     SHIFTS,
     Clock,
