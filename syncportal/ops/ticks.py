@@ -103,7 +103,7 @@ def work_off(*, keep_going: Callable[[], bool] = lambda: True) -> WorkedOff:
     done = WorkedOff()
     _guarded(done, "sweep", partial(duties.run_now, "sweep"))
     moved = True
-    while moved and keep_going() and not done.failed:
+    while moved and keep_going():
         pushed = _guarded(done, "drain", lambda: drain.drain(keep_going=keep_going).settled)
         refreshed = _guarded(done, "refresh", refresh.refresh_requested)
         slices = _guarded(done, "pull", lambda: pull.run_waiting(seconds=PULL_SLICE_S))
@@ -117,7 +117,9 @@ def work_off(*, keep_going: Callable[[], bool] = lambda: True) -> WorkedOff:
 
 
 def _guarded(done: WorkedOff, name: str, work: Callable[[], int | str | None]) -> int:
-    """Run one kind of work; what breaks it is logged and must not keep the others from running."""
+    """Run one kind of work; what breaks it is logged, is not tried again, and does not keep the others from running."""
+    if name in done.failed:
+        return 0
     try:
         result = work()
     except Exception:

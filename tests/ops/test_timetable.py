@@ -164,5 +164,13 @@ def test_working_off_with_nothing_to_do_ends_and_keeps_the_books() -> None:
     assert set(Duty.objects.values_list("name", flat=True)) == {"sweep", "seal", "notices"}
 
 
+def test_working_off_goes_on_past_work_that_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ticks.refresh, "refresh_requested", lambda: 1 / 0)
+    slices = iter([1, 1, 0])
+    monkeypatch.setattr(ticks.pull, "run_waiting", lambda seconds: next(slices))
+    done = ticks.work_off()
+    assert (done.pull_slices, done.failed) == (2, ["refresh"])
+
+
 def test_the_doorbell_knows_the_duties() -> None:
     assert doorbell.ring(duties.RUN, "sweep")
