@@ -12,11 +12,13 @@ from django.conf import settings
 from rollback import holding, journal
 from rollback.accept import holder_of
 from rollback.calls import Read, Sent
+from rollback.holding import Reading
 from rollback.journal import StepEnd
 from rollback.models import CompensatingTask, Group, Step
 from rollback.plan import Json
 from rollback.states import StepStatus
 from rollback.undo import Outstanding
+from syncportal.remote.payloads import RemoteObject
 from syncportal.remote.spec import ResourceSpec
 from syncportal.sync import events, records, transitions
 from syncportal.sync.claims import Logged
@@ -41,10 +43,23 @@ def take_snapshots(
     now: datetime,
 ) -> None:
     """Advance the records to what was read: a snapshot is a read like any other."""
+    holding.advance(_readings(steps, {pk: read.shown for pk, read in reads.items()}, specs, locked=locked), now=now)
+
+
+def _readings(
+    steps: Sequence[Step],
+    shown: Mapping[int, RemoteObject | None],
+    specs: Mapping[int, ResourceSpec],
+    *,
+    locked: Mapping[int, RecordState],
+) -> list[Reading]:
+    """Pair each record with what its step read; the merge base is the record's own, never what the step sent."""
+    found = []
     for step in steps:
-        shown, state = reads[step.pk].shown, locked.get(step.record_id or 0)
-        if shown is not None and state is not None:
-            holding.advance(state, shown, base=state.base, spec=specs[step.resource_id], now=now)
+        content, state = shown.get(step.pk), locked.get(step.record_id or 0)
+        if content is not None and state is not None:
+            found.append(Reading(state, content, state.base, specs[step.resource_id]))
+    return found
 
 
 def reject(group: Group, steps: Sequence[Step], *, error: Json, reads: Mapping[int, Read], now: datetime) -> bool:
@@ -79,10 +94,7 @@ def apply(
     if not journal.apply(group, now=now):
         return False
     journal.mark_ended(unwritten)
-    for step in steps:
-        shown, state = ends[step.pk].shown, locked.get(step.record_id or 0)
-        if shown is not None and state is not None:
-            holding.advance(state, shown, base=state.base, spec=specs[step.resource_id], now=now)
+    holding.advance(_readings(steps, {pk: sent.shown for pk, sent in ends.items()}, specs, locked=locked), now=now)
     _log(steps, {pk: sent.exchanges for pk, sent in ends.items()}, "group_applied")
     holding.release(locked, holder=holder_of(group), now=now)
     _tell(group, steps, Kind.GROUP_APPLIED, error=None, now=now)

@@ -34,6 +34,10 @@ class Running:
     reads: dict[int, Read] = field(default_factory=dict)
     ends: dict[int, Sent] = field(default_factory=dict)
     error: dict | None = None
+    by_id: dict[int, Step] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.by_id = {step.pk: step for step in self.steps}
 
 
 class Lost(Exception):
@@ -172,7 +176,7 @@ class _CarryOut:
 
     def _send(self, running: Running, target: Target) -> "Future[Sent]":
         read = running.reads[target.step_id]
-        step = next(step for step in running.steps if step.pk == target.step_id)
+        step = running.by_id[target.step_id]
         snapshot, intended = read.shown, read.intended
         if snapshot is None or intended is None:
             raise ValueError("a step is sent only after its snapshot")

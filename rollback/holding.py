@@ -114,24 +114,45 @@ def _why_busy(state: RecordState, job: SyncJob, resource: Resource) -> Busy | No
     return Busy(state.id, resource.slug, str(state.external_id), job.status, reason)
 
 
-def advance(state: RecordState, shown: RemoteObject, *, base: Json | None, spec: ResourceSpec, now: datetime) -> bool:
-    """Move a locked record to content read from the remote; False when that made a conflict for a person."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Content read from the remote for a locked record, and the merge base it is compared with."""
+
+    state: RecordState
+    shown: RemoteObject
+    base: Json | None
+    spec: ResourceSpec
+
+
+def advance(readings: Iterable[Reading], *, now: datetime) -> set[int]:
+    """Move locked records to content read from the remote, in one statement.
+
+    Returns the records whose own edits clash with it: their conflict is open now.
+    """
+    pairs = [(reading.state, _advanced(reading, now=now)) for reading in readings]
+    changed = [after for before, after in pairs if after is not None and _content(after) != _content(before)]
+    records.write(changed, now=now)
+    return {before.id for before, after in pairs if after is None}
+
+
+def _content(state: RecordState) -> tuple[object, ...]:
+    return state.data, state.base, state.version, state.deleted_at
+
+
+def _advanced(reading: Reading, *, now: datetime) -> RecordState | None:
+    """Return the record's next state; None when a person must decide."""
+    state, shown = reading.state, reading.shown
     if state.base is None or state.deleted_at is not None:
-        found = replace(
+        return replace(
             state.with_data(shown.data), base=shown.data, version=shown.version, intent=Intent.UPDATE, deleted_at=None,
             synced_at=now,
         )  # fmt: skip
-        records.write([found], now=now)
-        return True
-    moved, merge = records.advance(state, base=base, remote=shown, spec=spec)
+    moved, merge = records.advance(state, base=reading.base, remote=shown, spec=reading.spec)
     if merge.conflicts:
-        ask_person(
-            state, shown, Conflict.Reason.CONCURRENT_EDIT, base=base, fields=merge.conflicts, now=now
-        )  # fmt: skip
-        return False
-    if (moved.data, moved.base, moved.version) != (state.data, state.base, state.version):
-        records.write([replace(moved, synced_at=now)], now=now)
-    return True
+        reason = Conflict.Reason.CONCURRENT_EDIT
+        ask_person(state, shown, reason, base=reading.base, fields=merge.conflicts, now=now)
+        return None
+    return replace(moved, synced_at=now)
 
 
 def ask_person(
