@@ -148,9 +148,20 @@ class ResourceSpec:
         """Say whether the place `pointer` is stripped before a write."""
         return any(pointers.matches(pattern, pointer) for pattern in self.stripped)
 
+    def is_mapped(self, pointer: str) -> bool:
+        """Say whether a write says the place `pointer`, or one above or below it, in another place (write_map)."""
+        return any(pointers.matches(at, pointer) or pointers.matches(pointer, at) for at in self.write_map)
+
+    def unmapped(self, data: Mapping[str, Any], name: str) -> Any:
+        """Return the member `name` of `data` without its mapped places; None when nothing is left."""
+        kept: Any = {name: data.get(name)}
+        for at in self.write_map:
+            kept = pointers.remove(kept, at)
+        return kept.get(name) or None
+
     def is_remote_only(self, pointer: str) -> bool:
         """Say whether only the remote fills in the place `pointer`: read-only, the version, an id that it makes."""
-        if self.is_read_only(pointer):
+        if self.is_read_only(pointer) and not self.is_mapped(pointer):
             return True
         return self.create_id == "server" and any(pointers.matches(at, pointer) for at in self.id_pointers)
 

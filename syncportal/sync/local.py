@@ -171,7 +171,7 @@ def _untouchable(before: Json, after: Json, *, spec: ResourceSpec) -> list[Probl
         at = pointer.build((name,))
         if before.get(name) == after.get(name):
             continue
-        if spec.is_read_only(at):
+        if spec.is_read_only(at) and not _within_mapped(before, after, name, spec=spec):
             found.append(Problem(at, "read_only", "Only the remote sets this field."))
         elif any(
             pointer.matches(at, own) and pointer.get(before, own, None) != pointer.get(after, own, None)
@@ -179,6 +179,13 @@ def _untouchable(before: Json, after: Json, *, spec: ResourceSpec) -> list[Probl
         ):
             found.append(Problem(at, "immutable", "The id of an object cannot be changed."))
     return found
+
+
+def _within_mapped(before: Json, after: Json, name: str, *, spec: ResourceSpec) -> bool:
+    """Tell whether a change of a read-only field touches only places that are written elsewhere (write_map)."""
+    if not spec.is_mapped(pointer.build((name,))):
+        return False
+    return after.get(name) is None or spec.unmapped(before, name) == spec.unmapped(after, name)
 
 
 def _fact(before: RecordState, after: RecordState, *, actor: Actor) -> Fact:
@@ -270,7 +277,7 @@ def _new_state(resource: Resource, data: Json, *, spec: ResourceSpec, owner_id: 
         problems += [Problem(at, "required", "The id of a new object is chosen here.") for at in spec.id_pointers]
     for name in data:
         at = pointer.build((name,))
-        if spec.is_remote_only(at):
+        if spec.is_remote_only(at) or (spec.is_read_only(at) and spec.unmapped(data, name) is not None):
             problems.append(Problem(at, "read_only", "Only the remote sets this field."))
     if problems:
         raise InvalidEdit(problems)
