@@ -89,7 +89,10 @@ class Prober:
             self.seen.page_cap = page.raw_count
         again = self.client.list_page(None, deadline=Deadline(CALL_S))
         order = [row.external_id for row in page.objects]
-        keeps = order == [row.external_id for row in again.objects]
+        # A page of stubs may be cut short by time, here or there.
+        keeps = all(first == row.external_id for first, row in zip(order, again.objects, strict=False)) and bool(
+            order
+        ) == bool(again.objects)
         if page.next is not None:
             following = self.client.list_page(page.next, deadline=Deadline(CALL_S))
             keeps = keeps and not {row.external_id for row in following.objects}.intersection(order)
@@ -128,10 +131,12 @@ class Prober:
     def scratch_data(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return content for the scratch object: a copy, with its natural key made unlike any other."""
         copied: Any = self.spec.writable(data)
+        for at in self.spec.write_map:
+            copied = pointers.put(copied, at, pointers.get(data, at))
         for at in self.spec.id_pointers if self.spec.create.id == "server" else ():
             copied = pointers.remove(copied, at)
         mark = uuid.uuid4().hex[:8]
-        keys = [at for value in self.spec.create.lookup.values() for at in places_in(value)]
+        keys = self._natural_key()
         if self.spec.create.id == "client":
             keys += self.spec.id_pointers
         for at in keys or self._texts(copied)[:1]:
@@ -152,7 +157,7 @@ class Prober:
         for at in self.spec.comparator.fields(data):
             names, value = pointers.parse(at), pointers.get(data, at, None)
             rule = properties.get(names[0], {}) if len(names) == 1 else {}
-            if self.spec.is_read_only(at) or at in self.spec.id_pointers or not isinstance(rule, dict):
+            if self.spec.is_remote_only(at) or at in self.spec.id_pointers or not isinstance(rule, dict):
                 continue
             if isinstance(value, bool):
                 kinds["boolean"].append(at)
@@ -165,7 +170,12 @@ class Prober:
         # A text that looks like a time or an address may be checked by the remote without the schema saying so.
         plain = [at for at in kinds["string"] if not {"@", ":", "/"} & set(str(pointers.get(data, at)))]
         kinds["string"] = plain or kinds["string"]
-        return [at for kind in _CHANGEABLE for at in kinds[kind]]
+        found = [at for kind in _CHANGEABLE for at in kinds[kind]]
+        return sorted(found, key=lambda at: at in self._natural_key())
+
+    def _natural_key(self) -> list[str]:
+        """Return the places of the look-up's key: remotes are strict about names that must be unique."""
+        return [at for value in self.spec.create.lookup.values() for at in places_in(value)]
 
     def _changed(self, data: Mapping[str, Any], *, turn: int) -> dict[str, Any]:
         places = self._changeable(data)
@@ -233,7 +243,7 @@ class Prober:
         self.seen.normalises = [
             at
             for at in self.spec.comparator.fields(wanted)
-            if not self.spec.is_read_only(at) and pointers.get(wanted, at) != pointers.get(after.data, at)
+            if not self.spec.is_remote_only(at) and pointers.get(wanted, at) != pointers.get(after.data, at)
         ]
         if self.spec.version.source != "none" and after.version == before.version:
             self.seen.version_coarse = True

@@ -85,3 +85,17 @@ def test_a_probe_makes_the_key_of_a_look_up_by_filter_unlike_any_other() -> None
     scratch = prober.scratch_data({"id": "1", "about": "A", "name": "N"})
     assert scratch["about"] == "A"
     assert scratch["name"] not in ("N", "")
+
+
+def test_a_probe_leaves_natural_keys_alone_and_copies_what_is_written_elsewhere() -> None:
+    config = {
+        **BASE, "list": {"path": "/things"}, "create": {"lookup": {"name": "/attributes/name"}},
+        "read_only": ["/attributes"],
+        "write_map": {f"/attributes/{name}": f"/{name}" for name in ("mail", "name", "zone")},
+    }  # fmt: skip
+    prober = probe.Prober(client_of(config, base_url="http://127.0.0.1:1"))
+    data = {"id": "1", "attributes": {"mail": "a@example.org", "name": "ann", "roles": "User", "zone": "UTC"}}
+    scratch = prober.scratch_data(data)["attributes"]
+    assert set(scratch) == {"mail", "name", "zone"}
+    assert scratch["name"] != "ann"
+    assert prober._changed(data, turn=1)["attributes"]["zone"] == "UTC p1"
