@@ -10,7 +10,7 @@ from django.db import IntegrityError
 from rollback import journal
 from rollback.holding import RecordBusy, Taken, take
 from rollback.models import Group, GroupedUpdate, Step
-from rollback.plan import InvalidPlan, Plan, PlannedStep
+from rollback.plan import Plan, PlannedStep
 from rollback.states import GroupStatus
 from syncportal.kernel import correlation
 from syncportal.kernel.clock import db_now
@@ -57,22 +57,31 @@ def earlier(plan: Plan, *, actor: Actor) -> GroupedUpdate | None:
     return found
 
 
-def check_contents(plan: Plan, resources: Mapping[str, Resource], *, sees_all: bool, user_id: int | None) -> None:
-    """Raise InvalidPlan for changes that known records' schemas refuse, and for records outside the caller's scope."""
+def content_problems(
+    plan: Plan, resources: Mapping[str, Resource], *, sees_all: bool, user_id: int | None
+) -> list[Problem]:
+    """Return what known records' schemas refuse, and records outside the caller's scope; skips unreadable steps."""
+    steps = [step for group in plan.groups for step in group.steps if step.resource and step.occurrence_id]
+    wanted: dict[str, list[str]] = {}
+    for step in steps:
+        wanted.setdefault(step.resource, []).append(step.occurrence_id)
+    known = {
+        (slug, str(record.external_id)): record
+        for slug, external_ids in wanted.items()
+        for record in Record.objects.filter(resource=resources[slug], external_id__in=external_ids)
+    }
     problems: list[Problem] = []
-    for step in (step for group in plan.groups for step in group.steps):
-        resource = resources[step.resource]
-        record = Record.objects.filter(resource=resource, external_id=step.occurrence_id).first()
+    for step in steps:
+        record = known.get((step.resource, step.occurrence_id))
         if not sees_all and (record is None or record.owner_id != user_id):
             problems.append(Problem(f"{step.at}/occurrenceId", "not_found", "There is no such record."))
-        elif record is not None and record.deleted_at is None:
+        elif record is not None and record.deleted_at is None and step.changes:
             merged = merge_patch(record.data, step.changes)
             problems += [
                 Problem(f"{step.at}/changes{problem.pointer}", problem.code, problem.detail)
-                for problem in edit_problems(merged, spec=spec_for(resource), before=record.data)
+                for problem in edit_problems(merged, spec=spec_for(resources[step.resource]), before=record.data)
             ]
-    if problems:
-        raise InvalidPlan(problems)
+    return problems
 
 
 def check_remotes(resources: Mapping[str, Resource], plan: Plan) -> None:

@@ -6,12 +6,14 @@ Everything is derived from the rows at the moment of asking, so `rolledBack` is 
 from collections.abc import Iterable
 from typing import Any
 
+from django.db.models import prefetch_related_objects
+
 from rollback.models import CompensatingTask, Group, GroupedUpdate, Step
 from rollback.states import OPEN_TASKS, GroupStatus, StepStatus, TaskStatus
 
 Json = dict[str, Any]
 
-_ORDER = (
+ORDER = (
     GroupStatus.RUNNING, GroupStatus.NEEDS_ATTENTION, GroupStatus.COMPENSATING, GroupStatus.COMPENSATED,
     GroupStatus.ROLLED_BACK, GroupStatus.REJECTED,
 )  # fmt: skip
@@ -39,7 +41,7 @@ def rolled_back_of_all(statuses: Iterable[str]) -> bool | None:
 def top_status(statuses: Iterable[str]) -> str:
     """Return `applied` if all groups are, else the first that occurs in the contract's order."""
     found = set(statuses)
-    return next((status.value for status in _ORDER if status in found), GroupStatus.APPLIED.value)
+    return next((status.value for status in ORDER if status in found), GroupStatus.APPLIED.value)
 
 
 def http_status(statuses: Iterable[str]) -> int:
@@ -49,7 +51,8 @@ def http_status(statuses: Iterable[str]) -> int:
 
 def render(request: GroupedUpdate) -> Json:
     """Return the request with its groups, results in the request's order and open tasks, as it stands now."""
-    groups = [_group(group) for group in request.groups.order_by("position").prefetch_related("steps__task")]
+    prefetch_related_objects([request], "groups__steps__task")  # no query where a list has fetched them
+    groups = [_group(group) for group in sorted(request.groups.all(), key=lambda group: group.position)]
     statuses = [group["status"] for group in groups]
     count = sum(group["reconciliationTaskCount"] for group in groups)
     return {
@@ -120,6 +123,7 @@ def task_object(task: CompensatingTask, *, slugs: dict[int, str]) -> Json:
         "maxAttempts": task.max_attempts,
         "nextAttemptAt": task.next_attempt_at,
         "lastError": task.last_error,
+        "weakerPromise": task.weaker_promise,
         "createdAt": task.created_at,
         "updatedAt": task.updated_at,
         "succeededAt": task.succeeded_at,

@@ -20,6 +20,10 @@ class Budget:
         """Return how long new forward calls may still take."""
         return self.began + self.request_s * FORWARD_SHARE - time.monotonic()
 
+    def waited(self) -> float:
+        """Return how long the request has taken so far."""
+        return time.monotonic() - self.began
+
     def left(self) -> float:
         """Return how long the request may still take."""
         return self.began + self.request_s - time.monotonic()

@@ -17,6 +17,7 @@ from django.conf import settings
 from rollback import decide, holding, journal, undo
 from rollback.budget import Budget
 from rollback.calls import problem
+from rollback.holding import Reading
 from rollback.models import CompensatingTask, Group
 from rollback.plan import Json
 from rollback.states import GroupStatus, StepStatus, TaskReason, TaskStatus
@@ -114,6 +115,7 @@ def run_task(
         contents=tuple(contents),
         outstanding=tuple(Outstanding.from_json(stored) for stored in task.outstanding),
         force=task.force,
+        looked_at=task.looked_at,
     )
     result = undo.undo(wanted, client, deadline=deadline, now=clock, key=lambda: str(uuid.uuid4()))
     atomic_retry(lambda: _store(task, result, client, now=clock()))
@@ -133,7 +135,8 @@ def _store(task: CompensatingTask, result: Undone, client: Client, *, now: datet
     match result.ending:
         case Ending.DONE if result.remote is not None:
             if journal.succeed_task(task, weaker_promise=result.weaker_promise, now=now):
-                holding.advance(state, result.remote, base=_base(state.base, task), spec=client.spec, now=now)
+                reading = Reading(state, result.remote, _base(state.base, task), client.spec)
+                holding.advance([reading], now=now)
                 _finish(task, Kind.COMPENSATION_SUCCEEDED, error=None, now=now, release=True)
         case Ending.FOREIGN if result.remote is not None:
             names = ", ".join(result.foreign)
@@ -187,8 +190,13 @@ def _finish(task: CompensatingTask, kind: Kind, *, error: Json | None, now: date
     if release:
         journal.set_step_status([task.step_id], StepStatus.UNDONE)
         holding.release([task.record_id], holder=holder_of(task), now=now)
-    data = {"task": str(task.task_id), "request": task.request_id, "group": task.group_id, "attempts": task.attempts}
-    facts = [Fact(kind, task.record_id, task.resource_id, data=data | ({"error": error} if error else {}))]
+    data = {"task": str(task.task_id), "request": task.request_id, "group": task.group_id,
+            "group_pk": task.step.group_id, "attempts": task.attempts}  # fmt: skip
+    told = data | ({"error": error} if error else {})
+    facts = [Fact(kind, task.record_id, task.resource_id, data=told)]
+    if kind is Kind.COMPENSATION_FAILED:
+        alert = {"rule": "compensation_failed", "severity": "critical", **told}
+        facts.append(Fact(Kind.ALERT_OPENED, task.record_id, task.resource_id, data=alert))
     status = journal.settle_group(task.step.group_id, now=now)
     if status in {GroupStatus.ROLLED_BACK, GroupStatus.COMPENSATED}:
         facts.append(Fact(Kind.GROUP_ROLLED_BACK, task.record_id, task.resource_id, data=data | {"status": status}))

@@ -275,11 +275,14 @@ def rescue_tasks(*, now: datetime, limit: int = 100) -> int:
     return rescued
 
 
-def reopen_task(task: CompensatingTask, *, force: bool, now: datetime) -> bool:
-    """An operator asks for another try; force: restore although somebody else changed the object."""
+def reopen_task(
+    task: CompensatingTask, *, force: bool, now: datetime, looked_at: Json | None = None, due_at: datetime | None = None
+) -> bool:
+    """An operator asks for another try; force: restore although somebody else changed the object to `looked_at`."""
     return _end_task(
-        task, states.TASK_REOPEN, TaskStatus.PENDING, now=now, next_attempt_at=now, attempts=0, force=force, reason=""
-    )
+        task, states.TASK_REOPEN, TaskStatus.PENDING, now=now, next_attempt_at=due_at or now, attempts=0, force=force,
+        looked_at=looked_at, reason="",
+    )  # fmt: skip
 
 
 def close_task(task: CompensatingTask, reason: TaskReason, *, now: datetime) -> bool:

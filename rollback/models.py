@@ -127,6 +127,7 @@ class CompensatingTask(models.Model):
     )
     weaker_promise = models.CharField(max_length=200, blank=True)
     force = models.BooleanField(default=False)
+    looked_at = models.JSONField(null=True, help_text="The remote's content that a person decided to overwrite.")
     claim_no = models.PositiveBigIntegerField(default=0)
     lease_until = models.DateTimeField(null=True)
     last_error = models.JSONField(null=True)

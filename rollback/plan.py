@@ -4,7 +4,7 @@ Every problem is listed with its JSON Pointer before anything is written.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,15 +63,32 @@ def read(body: Any, *, specs: Mapping[str, ResourceSpec]) -> Plan:
 
     specs: every known resource by its slug.
     """
+    plan, problems = examine(body, specs=specs)
+    if problems:
+        raise InvalidPlan(problems)
+    return plan
+
+
+def examine(body: Any, *, specs: Mapping[str, ResourceSpec]) -> tuple[Plan, list[Problem]]:
+    """Return as much of the plan as can be read, and everything that is wrong; raises TooManySteps.
+
+    A step that cannot be read has an empty resource, an empty occurrence_id or no changes.
+    """
     if not isinstance(body, dict):
         raise InvalidPlan([Problem("", "type", "The request must be a JSON object.")])
     if _count(body) > MAX_STEPS:
         raise TooManySteps
     reader = _Reader(specs)
     plan = reader.plan(body)
-    if reader.problems:
-        raise InvalidPlan(sorted(reader.problems, key=lambda problem: problem.pointer))
-    return plan
+    return plan, in_order(reader.problems)
+
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Return problems in the order of the request's places."""
+    return sorted(
+        problems, key=lambda found: [(not part.isdigit(), int(part) if part.isdigit() else 0, part)
+                                     for part in found.pointer.split("/")],
+    )  # fmt: skip
 
 
 def _count(body: Json) -> int:
@@ -153,7 +170,8 @@ class _Reader:
             detail = "Name the resource." if slug is None else f"There is no resource {str(slug)[:60]!r}."
             self._wrong(where, "unknown_resource", detail)
         occurrence, changes = found.get("occurrenceId"), found.get("changes")
-        if self._identifier(occurrence, f"{at}/occurrenceId", limit=500):
+        readable = self._identifier(occurrence, f"{at}/occurrenceId", limit=500)
+        if readable:
             if (str(slug), str(occurrence)) in self.occurrences:
                 self._wrong(f"{at}/occurrenceId", "duplicate", "This object is changed twice in one request.")
             self.occurrences.add((str(slug), str(occurrence)))
@@ -167,7 +185,7 @@ class _Reader:
         if version is not None and not (isinstance(version, str) and 0 < len(version) <= 255):
             self._wrong(f"{at}/expectedVersion", "type", "Must be the version as text.")
             version = None
-        return PlannedStep(str(slug), str(occurrence), changes, version, at)
+        return PlannedStep(str(slug) if spec else "", str(occurrence) if readable else "", changes, version, at)
 
     def _changes(self, changes: Json, at: str, spec: ResourceSpec | None) -> None:
         if spec is None:

@@ -1,6 +1,7 @@
 """The one entry for a grouped update: from the request's JSON to rows that say what became of it."""
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,8 +18,11 @@ from syncportal.remote.models import Resource
 from syncportal.remote.spec import spec_for
 from syncportal.sync.events import Actor
 from syncportal.sync.slots import NoSlot, slots
+from syncportal.sync.validation import Problem
 
 THREADS = 16
+SLOT_WAIT_S = 8.0  # many requests at once share a remote's slots; the rest of the budget is for the work
+SLOT_PAUSE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +39,33 @@ def perform(
     actor: Actor,
     sees_all: bool,
     client_of: Callable[[Resource], Client] = client_for,
+    extra_problems: Sequence[Problem] = (),
 ) -> Performed:
-    """Carry out a grouped update and return it; see the exceptions of `plan.read` and `accept`.
+    """Carry out a grouped update and return it; see the exceptions of `plan.examine` and `accept`.
 
-    Raises NoSlot or RemoteUnavailable, with nothing written, when a remote cannot be called, and
-    Misconfiguration when one is not set up.
+    extra_problems: what the caller found wrong; listed with the rest. Raises InvalidPlan with all problems, or
+    RemoteUnavailable when a remote cannot be called and Misconfiguration when one is not set up, in each case with
+    nothing written.
     """
     budget = Budget(call_s=settings.CALL_TOTAL_S, request_s=settings.GROUP_BUDGET_S)
     resources = {resource.slug: resource for resource in Resource.objects.select_related("remote")}
-    planned = plan.read(body, specs={slug: spec_for(resource) for slug, resource in resources.items()})
-    accept.check_contents(planned, resources, sees_all=sees_all, user_id=actor.user_id)
+    planned, problems = plan.examine(body, specs={slug: spec_for(resource) for slug, resource in resources.items()})
+    problems += extra_problems
+    if not problems and not planned.validate_only and (found := _earlier(planned, actor=actor)) is not None:
+        return Performed(found, replayed=True)
+    problems += accept.content_problems(planned, resources, sees_all=sees_all, user_id=actor.user_id)
+    if problems:
+        raise plan.InvalidPlan(plan.in_order(problems))
     if planned.validate_only:
         return Performed(None)
-    if planned.request_id and (found := accept.earlier(planned, actor=actor)) is not None:
-        return Performed(found, replayed=True)
     accept.check_remotes(resources, planned)
     used = {resources[step.resource] for group in planned.groups for step in group.steps}
     clients = {resource.pk: client_of(resource) for resource in used}
     return _carry_out(planned, resources, clients, actor=actor, budget=budget)
+
+
+def _earlier(planned: plan.Plan, *, actor: Actor) -> GroupedUpdate | None:
+    return accept.earlier(planned, actor=actor) if planned.request_id else None
 
 
 def _carry_out(
@@ -67,10 +80,19 @@ def _carry_out(
     remotes = {client.spec.remote.remote_id: client.spec.remote for client in clients.values()}
     steps = sum(len(group.steps) for group in planned.groups)
     with ExitStack() as stack:
-        try:
-            granted = [stack.enter_context(slots(remote, want=min(THREADS, steps))) for remote in remotes.values()]
-        except NoSlot as refused:
-            raise accept.RemoteUnavailable(str(refused)) from None
+        granted = []
+        for _, remote in sorted(remotes.items()):  # the same order in every request, so that none waits for another
+            while True:
+                try:
+                    granted.append(stack.enter_context(slots(remote, want=min(THREADS, steps))))
+                    break
+                except NoSlot as refused:
+                    accept.check_remotes(resources, planned)
+                    if (found := _earlier(planned, actor=actor)) is not None:
+                        return Performed(found, replayed=True)
+                    if budget.waited() > SLOT_WAIT_S:
+                        raise accept.RemoteUnavailable(str(refused)) from None
+                    time.sleep(SLOT_PAUSE_S)
         accepted = accept.accept(planned, resources, actor=actor)
         if not accepted.fresh:
             return Performed(accepted.request, replayed=True)

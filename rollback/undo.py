@@ -72,7 +72,10 @@ class Outstanding:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be undone. contents: what the step sent and what came back. force: overwrite others' changes too."""
+    """What is to be undone. contents: what the step sent and what came back.
+
+    force: overwrite others' changes too, but with looked_at only those that a person looked at.
+    """
 
     external_id: str
     snapshot: Json
@@ -80,6 +83,7 @@ class Wanted:
     contents: tuple[Json, ...]
     outstanding: tuple[Outstanding, ...]
     force: bool = False
+    looked_at: Json | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,10 @@ def compare(wanted: Wanted, shown: Json, *, spec: ResourceSpec) -> Diff:
         if comparator.same(field, now, before):
             continue
         ours = any(comparator.same(field, now, pointer.get(content, field)) for content in wanted.contents)
-        (restore if ours or wanted.force else foreign).append(field)
+        agreed = wanted.force and (
+            wanted.looked_at is None or comparator.same(field, now, pointer.get(wanted.looked_at, field))
+        )
+        (restore if ours or agreed else foreign).append(field)
     return Diff(tuple(restore), tuple(foreign))
 
 

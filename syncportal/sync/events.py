@@ -51,7 +51,12 @@ class Kind(StrEnum):
     GROUP_ABORTED = "group.aborted"
     GROUP_ROLLED_BACK = "group.rolled_back"
     COMPENSATION_SUCCEEDED = "compensation.succeeded"
+    GROUP_SENT_AGAIN = "group.sent_again"
     COMPENSATION_FAILED = "compensation.failed"
+    COMPENSATION_RETRIED = "compensation.retried"
+    COMPENSATION_FORCED = "compensation.forced"
+    COMPENSATION_CLOSED = "compensation.closed"
+    ALERT_OPENED = "alert.opened"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from django.test import Client, override_settings
 from jsonschema import Draft202012Validator
 from rest_framework.test import APIClient
 
-from tests.api.world import World, exchange, happened, in_conflict, put_into
+from tests.api.world import World, exchange, failed_task, happened, in_conflict, put_into
 from tests.factories import NEW_ACCOUNT
 
 COMMITTED = Path(__file__).resolve().parents[2] / "docs" / "openapi.yaml"
@@ -53,6 +53,8 @@ def test_real_answers_fit_the_description(world: World, description: dict[str, A
     happened(world.record, actor_kind="user", actor_label="owner")
     happened(None, "remote.paused")
     put_into(world.others, "RETRY_PENDING", reason="timeout", detail="It took too long.", attempts=2)
+    task = failed_task(world.others, world.people["owner"])
+    at_task, shifted = f"/compensating-tasks/{task.task_id}/", {"groupId": "g", "updates": [{"occurrenceId": "A"}]}
     client, paths = world.caller("operator"), description["paths"]
     mine, others = f"/records/{world.record.pk}/", f"/records/{world.others.pk}/"
     decision = {"action": "use_remote", "revision": 1, "remoteVersion": "4"}
@@ -77,6 +79,14 @@ def test_real_answers_fit_the_description(world: World, description: dict[str, A
         ("post", "/conflicts/{id}/resolve/", f"/conflicts/{conflict.pk}/resolve/", decision, 409),
         ("post", "/conflicts/{id}/resolve/", f"/conflicts/{conflict.pk}/resolve/", {"action": "x"}, 422),
         ("get", "/conflicts/{id}/", f"/conflicts/{conflict.pk}/", None, 200),
+        ("get", "/grouped-updates/", "/grouped-updates/", None, 200),
+        ("get", "/grouped-updates/{requestId}/", f"/grouped-updates/{task.request_id}/", None, 200),
+        ("get", "/grouped-updates/{requestId}/", "/grouped-updates/none/", None, 404),
+        ("post", "/grouped-updates/", "/grouped-updates/", {"groups": [shifted]}, 422),
+        ("get", "/compensating-tasks/", "/compensating-tasks/", None, 200),
+        ("get", "/compensating-tasks/{taskId}/", at_task, None, 200),
+        ("post", "/compensating-tasks/{taskId}/retry/", f"{at_task}retry/", {}, 200),
+        ("post", "/compensating-tasks/{taskId}/retry/", f"{at_task}retry/", {"x": 1}, 422),
     ]
     for verb, path, address, body, status in requests:
         answer = getattr(client, verb)(BASE + address, body)

@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.api.test_openapi import COMMITTED
-from tests.api.world import World, exchange, happened, in_conflict
+from tests.api.world import World, exchange, failed_task, happened, in_conflict
 
 
 def no_failure_of_ours(ctx: Any, response: Any, case: Any) -> bool | None:
@@ -44,7 +44,11 @@ OPERATIONS = [(verb.upper(), path) for path, operations in PATHS.items() for ver
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 def test_made_up_requests(method: str, path: str) -> None:
     world = World()
-    ids: dict[str, Any] = {"records": world.record.pk, "conflicts": in_conflict(world.record).pk}
+    task = failed_task(world.others, world.people["owner"])
+    ids: dict[str, Any] = {
+        "records": world.record.pk, "conflicts": in_conflict(world.record).pk, "grouped-updates": task.request_id,
+        "compensating-tasks": str(task.task_id),
+    }  # fmt: skip
     exchange(world.record)
     happened(world.record)
     key = world.caller("operator")._credentials["HTTP_AUTHORIZATION"]

@@ -15,10 +15,12 @@ from syncportal.access.keys import Scope
 from syncportal.sync import refresh
 from syncportal.sync.models import Conflict, Record, SyncJob
 from syncportal.sync.refresh import Refreshed, Result
-from tests.api.world import World, exchange, happened, in_conflict, put_into
+from tests.api.world import World, exchange, failed_task, happened, in_conflict, put_into
 from tests.factories import NEW_ACCOUNT
 
 VERBS = ("get", "post", "patch", "put", "delete")
+NAMED = ("{pk}", "{requestId}", "{taskId}")
+NOBODYS = {"compensating-tasks": "00000000-0000-0000-0000-000000000000"}
 MATRIX = Path(__file__).with_name("access_matrix.txt")
 
 
@@ -38,14 +40,23 @@ def routes() -> list[tuple[str, dict[str, str]]]:
     return found
 
 
-def objects(world: World, *, of: str = "owner") -> dict[str, int]:
+def objects(world: World, *, of: str = "owner") -> dict[str, int | str]:
     """Make an object of every kind that belongs to a person, and return ids by the address's first word."""
     record = world.record if of == "owner" else world.others
-    return {"records": record.pk, "conflicts": in_conflict(record).pk}
+    task = failed_task(record, world.people[of])
+    return {
+        "records": record.pk,
+        "conflicts": in_conflict(record).pk,
+        "grouped-updates": task.request_id,
+        "compensating-tasks": str(task.task_id),
+    }
 
 
-def address(route: str, ids: dict[str, int], world: World) -> str:
-    return route.replace("{pk}", str(ids.get(route.split("/")[3], 0))).replace("{slug}", world.resource.slug)
+def address(route: str, ids: dict[str, int | str], world: World) -> str:
+    known = str(ids.get(route.split("/")[3], NOBODYS.get(route.split("/")[3], 0)))
+    for name in NAMED:
+        route = route.replace(name, known)
+    return route.replace("{slug}", world.resource.slug)
 
 
 def body_for(route: str, verb: str, world: World) -> dict[str, Any]:
@@ -78,7 +89,7 @@ def test_another_owner_gets_404_for_every_object_and_verb(world: World) -> None:
     before = content()
     checked = 0
     for route, actions in routes():
-        if "{pk}" not in route:
+        if not any(name in route for name in NAMED):
             continue
         for verb in actions:
             answer = getattr(stranger, verb)(address(route, ids, world), body_for(route, verb, world))
@@ -91,7 +102,7 @@ def test_another_owner_gets_404_for_every_object_and_verb(world: World) -> None:
             if verb == "get":
                 assert session.get(address(route, ids, world)).status_code == 404
             checked += 1
-    assert checked >= 8
+    assert checked >= 11
     assert content() == before
 
 

@@ -11,6 +11,7 @@ from django.contrib.auth.models import Group, User
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from rollback import models as rollback
 from syncportal.access.keys import ALL_SCOPES, Scope, create_key
 from syncportal.access.roles import ADMINISTRATORS, OPERATIONS, OWNERS, VIEWERS
 from syncportal.remote.models import Resource
@@ -80,6 +81,28 @@ def in_conflict(record: Record, **remote: Any) -> Conflict:
         remote=theirs, fields=("/email",), revision=2, remote_version="4",
     )  # fmt: skip
     return Conflict.objects.get(pk=conflict_store.open_or_renew(opening, now=now))
+
+
+def failed_task(record: Record, user: User, *, request_id: str = "req-of-the-world") -> rollback.CompensatingTask:
+    """Leave a group of the user's whose undo failed for good."""
+    now = timezone.now()
+    request = rollback.GroupedUpdate.objects.create(
+        request_id=request_id, user=user, actor_kind="user", actor_label=user.username, body_hash="0", created_at=now
+    )
+    group = rollback.Group.objects.create(
+        request=request, group_id="g1", position=0, status="needs_attention", created_at=now, updated_at=now
+    )
+    step = rollback.Step.objects.create(
+        group=group, position=0, record=record, resource=record.resource, occurrence_id=record.external_id,
+        changes={"city": "Porto"}, status="undo_pending", snapshot=record.data, snapshot_version="3",
+        applied={**record.data, "city": "Porto", "version": 4}, applied_version="4",
+    )  # fmt: skip
+    return rollback.CompensatingTask.objects.create(
+        step=step, record=record, resource=record.resource, request_id=request_id, group_id="g1",
+        occurrence_id=record.external_id, snapshot=record.data, applied=step.applied, unknown=False,
+        status="failed_permanent", reason="max_attempts", attempts=10, created_at=now, updated_at=now,
+        last_error={"code": "timeout", "detail": "No answer.", "httpStatus": None},
+    )  # fmt: skip
 
 
 def exchange(record: Record, **values: Any) -> SyncLog:
