@@ -1,7 +1,8 @@
 """`make chaos`: the long form of the kills, on SQLite and on PostgreSQL, with one line of figures for each.
 
 As a command: `python -m tests.chaos [--kills 50] [--database sqlite] [--seed N]`. Each kind of process (web, main,
-sentinel, pool member, supervisor) is killed that often; exit code 1 when anything was lost, doubled or did not converge.
+sentinel, pool member, supervisor) is killed that often;
+exit code 1 when anything was lost, doubled or did not converge.
 """
 
 import argparse
