@@ -76,3 +76,8 @@ def is_finer_than_a_second(version: str | None) -> bool:
         return not (len(version) == 10 and version.startswith("1"))
     time = instant(version)
     return time is not None and time[1] != ""
+
+
+def is_coarse(version: str | None) -> bool:
+    """Tell whether `version` is a time in whole seconds, under which two edits may hide."""
+    return is_ordered(version) and not is_finer_than_a_second(version)

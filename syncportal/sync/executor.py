@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from syncportal.kernel.backoff import honour_retry_after, retry_delay_s
+from syncportal.remote import versions
 from syncportal.remote.client import Deadline
 from syncportal.remote.errors import (
     Conflict as StaleWrite,
@@ -71,7 +72,8 @@ class _Push(Attempt):
         nothing_to_say = claim.intent == Intent.UPDATE and not unsent_changes(
             claim.base, claim.data, comparator=self.spec.comparator
         )
-        unguarded = claim.version is None or not self.spec.conditional
+        # A version in whole seconds may stand for two contents: what it guards is looked at as well.
+        unguarded = claim.version is None or not self.spec.conditional or versions.is_coarse(claim.version)
         if nothing_to_say or unguarded:
             return self._compare("compare")
         return self._write()
