@@ -13,6 +13,7 @@ from functools import partial
 
 import structlog
 from django.conf import settings
+from django.db.models import QuerySet
 
 from rollback import decide, holding, journal, undo
 from rollback.budget import Budget
@@ -107,12 +108,12 @@ def run_task(
     task = atomic_retry(lambda: journal.claim_task(task_id, now=clock()))
     if task is None:
         return None
-    contents = [content for content in (task.applied, task.step.intended) if content is not None]
     wanted = Wanted(
         external_id=task.occurrence_id,
         snapshot=task.snapshot,
         snapshot_version=task.snapshot_version,
-        contents=tuple(contents),
+        sent=task.applied if task.step.intended is None else task.step.intended,
+        answered=task.applied,
         outstanding=tuple(Outstanding.from_json(stored) for stored in task.outstanding),
         force=task.force,
         looked_at=task.looked_at,
@@ -235,10 +236,21 @@ def _abort_orphan(group: Group, specs: Mapping[int, ResourceSpec], error: Json, 
 
 def close_resolved(*, now: datetime) -> int:
     """Close tasks whose undo conflict a person has resolved: the record is pushed or agrees by the normal flow."""
-    rows = CompensatingTask.objects.filter(status=TaskStatus.FAILED_PERMANENT, reason=TaskReason.UNDO_CONFLICT)
-    settled = rows.exclude(record__conflicts__state=Conflict.State.OPEN).select_related("step")
     closed = 0
-    for task in settled[:200]:
+    for task in _resolved().select_related("step")[:200]:
         closed += journal.close_task(task, TaskReason.RESOLVED, now=now)
         transitions.release([task.record_id], holder=holder_of(task), now=now)
     return closed
+
+
+def anything_waits(now: datetime) -> bool:
+    """Tell whether a task is due at a remote that may be called, or a dead holder's lease is over. Indexed, no locks."""
+    if journal.leases_over(now=now) or _resolved().exists():
+        return True
+    remotes = journal.remotes_due(now=now)
+    return bool(remotes) and bool(remotes - limits.blocked(now).keys())
+
+
+def _resolved() -> QuerySet[CompensatingTask]:
+    rows = CompensatingTask.objects.filter(status=TaskStatus.FAILED_PERMANENT, reason=TaskReason.UNDO_CONFLICT)
+    return rows.exclude(record__conflicts__state=Conflict.State.OPEN)

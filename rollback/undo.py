@@ -72,15 +72,17 @@ class Outstanding:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be undone. contents: what the step sent and what came back.
+    """What is to be undone. sent: the content the step sent, its differences from the snapshot are what it wrote.
 
+    answered: the content that came back, None if nothing did; it may show somebody else's fields as well.
     force: overwrite others' changes too, but with looked_at only those that a person looked at.
     """
 
     external_id: str
     snapshot: Json
     snapshot_version: str | None
-    contents: tuple[Json, ...]
+    sent: Json
+    answered: Json | None
     outstanding: tuple[Outstanding, ...]
     force: bool = False
     looked_at: Json | None = None
@@ -115,20 +117,14 @@ class Diff:
 def compare(wanted: Wanted, shown: Json, *, spec: ResourceSpec) -> Diff:
     """Tell for each field that the step wrote whether to restore it, leave it, or ask a person. Pure."""
     comparator = spec.comparator
-    written = sorted(
-        {
-            field
-            for content in wanted.contents
-            for field in unsent_changes(wanted.snapshot, content, comparator=comparator)
-        }
-    )
+    contents = (wanted.sent, wanted.sent if wanted.answered is None else wanted.answered)
     restore: list[str] = []
     foreign: list[str] = []
-    for field in written:
+    for field in sorted(unsent_changes(wanted.snapshot, wanted.sent, comparator=comparator)):
         now, before = pointer.get(shown, field), pointer.get(wanted.snapshot, field)
         if comparator.same(field, now, before):
             continue
-        ours = any(comparator.same(field, now, pointer.get(content, field)) for content in wanted.contents)
+        ours = any(comparator.same(field, now, pointer.get(content, field)) for content in contents)
         agreed = wanted.force and (
             wanted.looked_at is None or comparator.same(field, now, pointer.get(wanted.looked_at, field))
         )
@@ -233,9 +229,8 @@ class _Run:
 
     def _without_ours(self, data: Json) -> Json:
         """Return a base that makes a merge-style write send the fields of the step although they are equal."""
-        for content in self.wanted.contents:
-            for field in unsent_changes(self.wanted.snapshot, content, comparator=self.spec.comparator):
-                data = pointer.remove(data, field)
+        for field in unsent_changes(self.wanted.snapshot, self.wanted.sent, comparator=self.spec.comparator):
+            data = pointer.remove(data, field)
         return data
 
     def _read(self) -> RemoteObject | None:
