@@ -71,7 +71,10 @@ class RecordForm(forms.Form):
         ]
         for name in [*self.changed_data, *(at for at in unset if at not in self.changed_data)]:
             try:
-                self.cleaned_data[name] = self.fields[name].clean(self[name].data)
+                cleaned = self.fields[name].clean(self[name].data)
+                if cleaned in (None, "") and self.places[name].must_be_filled:
+                    raise ValidationError("This field is required.")
+                self.cleaned_data[name] = cleaned
             except ValidationError as problem:
                 self.add_error(name, problem)
 

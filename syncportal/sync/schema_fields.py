@@ -100,6 +100,13 @@ class Place:
                 return cleaned.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return cleaned
 
+    @property
+    def must_be_filled(self) -> bool:
+        """Tell whether the place may not be emptied; a required text without a least length may be ""."""
+        if not self.required or self.nullable or self.kind == "lines":
+            return False
+        return self.kind not in ("text", "long") or bool(self.schema.get("minLength"))
+
     def _keeps_empty(self) -> bool:
         """Tell whether an emptied text means "" rather than nothing."""
         if self.required and not self.nullable:

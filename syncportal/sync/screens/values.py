@@ -22,7 +22,7 @@ SHORT = 120
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A value for people. `more` holds the whole text when `text` is cut; `absent`: none or null; `empty`: no letters."""
+    """A value for people. `more` holds the whole text when `text` is cut; `absent`: none; `empty`: no letters."""
 
     text: str
     more: str = ""

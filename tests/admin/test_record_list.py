@@ -1,0 +1,179 @@
+"""The list of records: scope, filters, search, bulk acts, number of queries."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from syncportal.sync import records, transitions
+from syncportal.sync.models import Record, SyncJob
+from syncportal.sync.records import RecordState
+from syncportal.sync.states import Intent, Status
+from tests.admin.conftest import World
+
+LIST = "/admin/sync/record/"
+
+
+def set_status(record: Record, status: Status, **changes: object) -> None:
+    due = timezone.now() if status in (Status.PENDING, Status.RETRY_PENDING) else None
+    SyncJob.objects.filter(pk=record.pk).update(**{"status": status, "due_at": due, **changes})
+
+
+def shown(world: World, who: str, query: str = "") -> list[str]:
+    answer = world.client(who).get(LIST + query)
+    assert answer.status_code == 200
+    return sorted(row.external_id for row in answer.context["cl"].result_list)
+
+
+def test_owners_see_their_own_records_and_others_all(world: World) -> None:
+    everything = [f"ACC-000{number}" for number in range(1, 7)]
+    assert shown(world, "olga") == everything[:2]
+    assert shown(world, "otto") == []
+    for who in ("ops", "vera", "anna"):
+        assert shown(world, who) == everything
+    assert world.client("nobody").get(LIST).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("?status=ERROR", ["ACC-0003"]),
+        ("?status=stopped", ["ACC-0003", "ACC-0004"]),
+        ("?status=moving", ["ACC-0005"]),
+        ("?status=nonsense", ["ACC-0001", "ACC-0002", "ACC-0003", "ACC-0004", "ACC-0005"]),
+        ("?age=due", ["ACC-0005"]),
+        ("?age=1d&status=DEAD_LETTER", ["ACC-0004"]),
+        ("?age=7d&status=DEAD_LETTER", []),
+        ("?owner=none&status=SYNCED", []),
+        ("?owner=me", []),
+        ("?deleted=only", ["ACC-0006"]),
+        ("?deleted=with&status=SYNCED", ["ACC-0001", "ACC-0002", "ACC-0006"]),
+        ("?q=ACC-0003", ["ACC-0003"]),
+        ("?q=account0002@example.org", ["ACC-0002"]),
+        ("?q=olga", ["ACC-0001", "ACC-0002"]),
+        ("?q=broken+pipe", ["ACC-0004"]),
+        ("?q=%C3%96resund", ["ACC-0001"]),
+        ("?q=%27%22%25", []),
+        ("?resource=nope", []),
+    ],
+)
+def test_filters_and_search(world: World, query: str, wanted: list[str]) -> None:
+    _, _, third, fourth, fifth, sixth = world.records
+    set_status(third, Status.ERROR)
+    set_status(fourth, Status.DEAD_LETTER, status_since=timezone.now() - timedelta(days=2), detail="broken pipe")
+    set_status(fifth, Status.PENDING)
+    Record.objects.filter(pk=sixth.pk).update(deleted_at=timezone.now())
+    assert shown(world, "ops", query) == wanted
+
+
+def preview(world: World, who: str, act: str, chosen: list[Record], query: str = "") -> object:
+    data = {"action": act, "_selected_action": [record.pk for record in chosen]}
+    return world.client(who).post(LIST + query, data)
+
+
+def test_the_preview_counts_exactly_and_the_act_does_just_that(world: World) -> None:
+    first, second, third, fourth, fifth, sixth = world.records
+    for record in (first, second, third):
+        set_status(record, Status.ERROR)
+    set_status(fourth, Status.PENDING)
+    answer = preview(world, "ops", "requeue", world.records, f"?resource={world.resource.slug}&p=1")
+    found = answer.context["preview"]  # type: ignore[attr-defined]
+    assert (found.taken, found.left_out_count) == (3, 3)
+    assert [(part.label, part.count, part.why) for part in found.left_out] == [
+        ("Synced", 2, "both sides agree"),
+        ("Pending", 1, "waits for a worker already"),
+    ]
+    set_status(fifth, Status.ERROR)  # moved on since the preview: still part of the frozen ids
+    later = Record.objects.exclude(pk__in=found.ids).count()
+    assert later == 0
+    url = reverse("admin:sync_record_bulk", args=["requeue"])
+    done = world.client("ops").post(
+        url, {"ids": ",".join(map(str, found.ids)), "back": "status=stopped&p=1"}, follow=True
+    )
+    assert done.redirect_chain[0][0] == f"{LIST}?status=stopped&p=1"
+    assert "4 requeued, 2 skipped: 1 pending, 1 synced." in done.content.decode()
+
+
+def test_only_the_frozen_ids_are_touched(world: World) -> None:
+    for record in world.records:
+        set_status(record, Status.ERROR)
+    ids = [record.pk for record in world.records[:2]]
+    url = reverse("admin:sync_record_bulk", args=["requeue"])
+    world.client("ops").post(url, {"ids": ",".join(map(str, ids)), "back": ""})
+    assert set(SyncJob.objects.filter(status="PENDING").values_list("pk", flat=True)) == set(ids)
+
+
+def test_scope_is_checked_again_when_the_act_runs(world: World) -> None:
+    for record in world.records:
+        set_status(record, Status.ERROR)
+    url = reverse("admin:sync_record_bulk", args=["requeue"])
+    everything = {"ids": ",".join(str(record.pk) for record in world.records)}
+    answer = world.client("olga").post(url, everything, follow=True)
+    assert "2 requeued" in answer.content.decode() and "4 no longer yours or gone" in answer.content.decode()
+    assert SyncJob.objects.filter(status="PENDING").count() == 2
+    assert world.client("vera").post(url, everything).status_code == 403
+    assign = reverse("admin:sync_record_bulk", args=["assign"])
+    assert world.client("olga").post(assign, everything).status_code == 403
+    assert world.client("ops").get(url).status_code == 405
+
+
+def test_viewers_are_offered_no_acts(world: World) -> None:
+    assert not world.client("vera").get(LIST).context["action_form"]
+    offered = world.client("olga").get(LIST).context["action_form"].fields["action"].choices
+    assert [name for name, _ in offered] == ["", "requeue", "refresh"]
+
+
+def test_assign_in_bulk(world: World) -> None:
+    answer = preview(world, "ops", "assign", world.records[:3])
+    assert answer.context["preview"].taken == 3  # type: ignore[attr-defined]
+    url = reverse("admin:sync_record_bulk", args=["assign"])
+    data = {"ids": ",".join(str(record.pk) for record in world.records[:3]), "owner": world.people["otto"].pk}
+    assert world.client("ops").post(url, {**data, "owner": "999999"}).status_code == 422
+    world.client("ops").post(url, data)
+    assert Record.objects.filter(owner=world.people["otto"]).count() == 3
+
+
+def test_ids_that_are_none_change_nothing(world: World) -> None:
+    url = reverse("admin:sync_record_bulk", args=["requeue"])
+    for ids in ("1;2", "abc", "1,-2", "9" * 30):
+        assert "nothing was changed" in world.client("ops").post(url, {"ids": ids}, follow=True).content.decode()
+
+
+def many(world: World, count: int) -> None:
+    now = timezone.now()
+    states = [
+        RecordState(
+            id=0, resource_id=world.resource.pk, external_id=f"X-{n:06d}", data={"name": f"Row {n}"},
+            base={"name": f"Row {n}"}, version="1", revision=1, intent=Intent.UPDATE, owner_id=None, deleted_at=None,
+        )
+        for n in range(count)
+    ]  # fmt: skip
+    ids = records.insert(states, now=now)
+    transitions.insert([transitions.NewJob(pk, world.resource.remote_id, False, 4) for pk in ids], now=now)
+
+
+def queries_of(world: World, path: str) -> int:
+    client = world.client("ops")
+    client.get(path)
+    with CaptureQueriesContext(connection) as captured:
+        assert client.get(path).status_code == 200
+    assert not [query for query in captured if '"sync_record"."data"' in query["sql"] and "record_content" in path]
+    return len(captured)
+
+
+def test_the_number_of_queries_does_not_depend_on_the_number_of_rows(world: World) -> None:
+    pages = (LIST, LIST + "?status=SYNCED&q=row", "/admin/", "/admin/sync/synclog/", "/admin/remote/resource/")
+    few = {path: queries_of(world, path) for path in pages}
+    many(world, 300)
+    assert {path: queries_of(world, path) for path in pages} == few
+    assert max(few.values()) <= 22, few
+
+
+def test_the_list_never_loads_the_contents(world: World) -> None:
+    client = world.client("ops")
+    with CaptureQueriesContext(connection) as captured:
+        client.get(LIST)
+    assert not [query["sql"] for query in captured if '"sync_record"."base"' in query["sql"]]
