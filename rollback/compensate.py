@@ -56,7 +56,7 @@ def run_inline(
     group_pk: int, clients: Mapping[int, Client], *, budget: Budget, clock: Callable[[], datetime] = db_now
 ) -> None:
     """Give every task of an aborted group its first run while the request's time lasts; the worker has the rest."""
-    rows = CompensatingTask.objects.filter(step__group_id=group_pk, status=TaskStatus.PENDING, attempts=0)
+    rows = CompensatingTask.objects.filter(step__group_id=group_pk, status=TaskStatus.PENDING, claim_no=0)
     for task_id, resource_id in rows.order_by("-step__position").values_list("pk", "resource_id"):
         if budget.left() <= 1.0:
             break

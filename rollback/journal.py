@@ -125,7 +125,7 @@ def settle_group(group_id: int, *, now: datetime) -> str | None:
 def hand_over(group_id: int, *, now: datetime) -> int:
     """End the request's own undoing: tasks it did not reach are due for the worker at once."""
     Group.objects.filter(pk=group_id).update(inline=False)
-    rows = CompensatingTask.objects.filter(step__group_id=group_id, status=TaskStatus.PENDING, attempts=0)
+    rows = CompensatingTask.objects.filter(step__group_id=group_id, status=TaskStatus.PENDING, claim_no=0)
     return rows.update(next_attempt_at=now, updated_at=now)
 
 

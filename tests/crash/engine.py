@@ -1,0 +1,18 @@
+"""A fixture for tests of the engine that need rows but no real remote: `from tests.crash.engine import base`."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.crash import database
+from tests.crash.world import Base, prepared
+
+
+@pytest.fixture(scope="module")
+def base(django_db_setup: None, django_db_blocker: Any) -> Iterator[Base]:
+    """Give a module of tests a database of its own: in memory, or the PostgreSQL of the suite, emptied at the end."""
+    with django_db_blocker.unblock(), database.in_memory(), prepared() as made:
+        yield made
+        database.empty()
+        made.remove()
