@@ -192,5 +192,7 @@ class _Reader:
             return
         for name in changes:
             place = pointer.build((name,))
-            if spec.is_read_only(place) or any(pointer.matches(place, own) for own in spec.id_pointers):
+            if (spec.is_read_only(place) and not spec.is_mapped(place)) or any(
+                pointer.matches(place, own) for own in spec.id_pointers
+            ):
                 self._wrong(at + place, "read_only", "Only the remote sets this field.")
