@@ -141,9 +141,16 @@ def test_a_storm_of_500_opens_the_breaker_before_attempts_run_out(master: DemoMa
 
 @pytest.mark.parametrize(
     ("status", "retry_after", "least", "most"),
-    [(429, "", 0, 10), (429, "60", 60, 61), (429, "date:90", 80, 95), (503, "60", 60, 61), (429, "100000000", 3600, 3601),
-     (429, "garbage", 0, 10), (429, "past", 0, 10)],
-)  # fmt: skip
+    [
+        (429, "", 0, 10),
+        (429, "60", 60, 61),
+        (429, "date:90", 80, 95),
+        (503, "60", 60, 61),
+        (429, "100000000", 3600, 3601),
+        (429, "garbage", 0, 10),
+        (429, "past", 0, 10),
+    ],
+)
 def test_being_asked_to_wait_is_no_attempt(
     master: DemoMaster, record: Record, clock: Clock, status: int, retry_after: str, least: float, most: float
 ) -> None:

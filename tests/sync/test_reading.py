@@ -389,9 +389,14 @@ def test_a_merge_puts_each_field_as_chosen(master: DemoMaster, record: Record) -
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"/city": "mine"}, {"/city": "local", "/colour": "local"}, {"/city": {"value": "X"}, "/tier": {"value": "lead"}},
-     {"/city": "local", "/id": {"value": "ACC-9999"}}],
-)  # fmt: skip
+    [
+        {},
+        {"/city": "mine"},
+        {"/city": "local", "/colour": "local"},
+        {"/city": {"value": "X"}, "/tier": {"value": "lead"}},
+        {"/city": "local", "/id": {"value": "ACC-9999"}},
+    ],
+)
 def test_a_merge_that_cannot_be_is_refused_with_nothing_written(
     master: DemoMaster, record: Record, fields: dict
 ) -> None:

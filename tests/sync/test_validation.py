@@ -63,9 +63,16 @@ def test_a_missing_field_is_told_before_a_wrong_type_whatever_the_schema_meets_f
     assert check({"id": "A", "seats": "two", "version": 4}).failed.stage == "required"
 
 
-@pytest.mark.parametrize(("known", "seen", "ok"), [("9", "10", True), ("10", "9", False), ("abc", "abd", True),
-                                                   ("2026-01-01T00:00:00Z", "2025-12-31T23:59:59+00:00", False),
-                                                   ("2026-01-01T00:00:00Z", "2026-01-01T01:00:00+01:00", True)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("known", "seen", "ok"),
+    [
+        ("9", "10", True),
+        ("10", "9", False),
+        ("abc", "abd", True),
+        ("2026-01-01T00:00:00Z", "2025-12-31T23:59:59+00:00", False),
+        ("2026-01-01T00:00:00Z", "2026-01-01T01:00:00+01:00", True),
+    ],
+)
 def test_versions_are_ordered_only_when_both_are_numbers_or_times(known: str, seen: str, ok: bool) -> None:
     report = check(signed({**GOOD, "version": seen}), known=known)
     assert (report.failed is None) is ok
