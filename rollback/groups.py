@@ -88,11 +88,13 @@ class _CarryOut:
             for step in running.steps:
                 target = _target(step, known_version=versions.get(step.record_id or 0))
                 client = self.clients[step.resource_id]
-                deadline = self.budget.deadline(self.budget.forward_left())
-                future = self.pool.submit(calls.read_snapshot, target, client, deadline=deadline)
-                waiting[future] = (running, step.pk)
+                waiting[self.pool.submit(self._read, target, client)] = (running, step.pk)
         for future, (running, step_id) in waiting.items():
             running.reads[step_id] = future.result()
+
+    def _read(self, target: Target, client: Client) -> Read:
+        """Read one object, in a pool thread: its time begins when the call does, however long it was queued."""
+        return calls.read_snapshot(target, client, deadline=self.budget.deadline(self.budget.forward_left()))
 
     def _keep_snapshots(self, groups: Sequence[Running]) -> list[Running]:
         """Commit all snapshots; a group with one that failed is rejected at once. Returns the groups that go on."""
@@ -180,14 +182,14 @@ class _CarryOut:
         snapshot, intended = read.shown, read.intended
         if snapshot is None or intended is None:
             raise ValueError("a step is sent only after its snapshot")
-        return self.pool.submit(
-            calls.send_step,
-            target,
-            self.clients[step.resource_id],
-            intended=intended,
-            snapshot=RemoteObject(target.occurrence_id, snapshot.data, snapshot.version),
-            deadline=self.budget.deadline(self.budget.left()),
-        )
+        known = RemoteObject(target.occurrence_id, snapshot.data, snapshot.version)
+        client = self.clients[step.resource_id]
+
+        def send() -> Sent:
+            deadline = self.budget.deadline(self.budget.left())
+            return calls.send_step(target, client, intended=intended, snapshot=known, deadline=deadline)
+
+        return self.pool.submit(send)
 
     def _decide(self, running: Running, unwritten: Sequence[StepEnd]) -> None:
         error = running.error
