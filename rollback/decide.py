@@ -65,7 +65,7 @@ def _readings(
 def reject(group: Group, steps: Sequence[Step], *, error: Json, reads: Mapping[int, Read], now: datetime) -> bool:
     """Refuse a group before anything was written: records are given back, placeholders removed."""
     ids = [step.record_id for step in steps if step.record_id]
-    records.lock(ids)
+    locked = records.lock(ids)
     if not journal.reject(group, error=error, now=now):
         return False
     journal.set_step_status([step.pk for step in steps], StepStatus.UNTOUCHED)
@@ -73,11 +73,17 @@ def reject(group: Group, steps: Sequence[Step], *, error: Json, reads: Mapping[i
     journal.set_step_status(guilty, StepStatus.FAILED)
     _log(steps, {pk: read.exchanges for pk, read in reads.items()}, "rejected")
     holding.release(ids, holder=holder_of(group), now=now)
-    for step in steps:
-        if step.placeholder and step.record_id:
-            records.remove(step.record_id)
+    _remove_placeholders(steps, locked)
     _tell(group, [step for step in steps if not step.placeholder], Kind.GROUP_REJECTED, error=error, now=now)
     return True
+
+
+def _remove_placeholders(steps: Sequence[Step], locked: Mapping[int, RecordState]) -> None:
+    """Remove the records that were made for these steps, except those that somebody has edited meanwhile."""
+    for step in steps:
+        state = locked.get(step.record_id or 0)
+        if step.placeholder and state is not None and (state.base is None or state.data == state.base):
+            records.remove(state.id)
 
 
 def apply(
@@ -116,7 +122,7 @@ def abort(
     inline: the request itself runs them first, so the worker waits until the request's budget is over.
     """
     journal_steps = list(group.steps.order_by("position"))
-    records.lock(step.record_id for step in journal_steps if step.record_id)
+    locked = records.lock(step.record_id for step in journal_steps if step.record_id)
     ended = {end.step_id: end for end in unwritten}
     sent = [step for step in journal_steps if _was_sent(step, ended.get(step.pk))]
     if not journal.abort(group, error=error, tasks=bool(sent), now=now):
@@ -136,6 +142,9 @@ def abort(
     if ends:
         _log(journal_steps, {pk: one.exchanges for pk, one in ends.items()}, "group_aborted")
     holding.release([step.record_id for step in unsent if step.record_id], holder=holder_of(group), now=now)
+    unfilled = [step for step in unsent if step.snapshot is None]
+    _remove_placeholders(unfilled, locked)
+    journal_steps = [step for step in journal_steps if not (step.placeholder and step in unfilled)]
     kind = Kind.GROUP_ABORTED if sent else Kind.GROUP_ROLLED_BACK
     _tell(group, journal_steps, kind, error=error, now=now)
     return True

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from django.core.management import call_command
 from django.db import connections
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from psycopg.types.json import Jsonb
@@ -20,7 +21,10 @@ TABLES = (
 
 @contextmanager
 def in_memory() -> Iterator[None]:
-    """Replace the default connection by one to memory with the same schema; PostgreSQL stays as it is."""
+    """Replace the default connection by one to memory with the same schema; PostgreSQL stays as it is.
+
+    Where no test database was made (nobody asked for one), the schema is made here.
+    """
     before = connections["default"]
     if before.vendor != "sqlite":
         yield
@@ -28,11 +32,14 @@ def in_memory() -> Iterator[None]:
     settings: dict[str, Any] = {**before.settings_dict, "NAME": ":memory:"}
     settings["OPTIONS"] = {**settings.get("OPTIONS", {}), "init_command": "PRAGMA synchronous=OFF;"}
     memory = DatabaseWrapper(settings, alias="default")
-    before.ensure_connection()
     memory.connect()
-    before.connection.backup(memory.connection)
     connections["default"] = memory
     try:
+        if before.settings_dict["NAME"] == before.settings_dict["TEST"]["NAME"]:
+            before.ensure_connection()
+            before.connection.backup(memory.connection)
+        else:
+            call_command("migrate", verbosity=0)
         yield
     finally:
         connections["default"] = before

@@ -97,7 +97,7 @@ class ThirdParty:
     field: str
 
 
-@dataclass(slots=True)
+@dataclass
 class FakeRemote:
     """The remote of one run. conditional: whether it honours preconditions; bumps: on equal writes too."""
 

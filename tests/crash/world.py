@@ -203,6 +203,8 @@ class World:
         )  # fmt: skip
         self.client = FakeClient(self.remote, spec_for(self.resource))
         self.clients = {self.resource.pk: self.client}
+        self.pool: Executor = Inline()
+        self.budget: Budget | None = None
         self.said: list[Said] = []
         self.answer: dict[str, Any] | None = None
         self.problems: list[str] = []
@@ -229,8 +231,16 @@ class World:
             shown = {"id": name, **START, "version": 1}
             states.append(
                 RecordState(
-                    id=0, resource_id=self.resource.pk, external_id=name, data=shown, base=shown, version="1",
-                    revision=1, intent=Intent.UPDATE, owner_id=None, deleted_at=None,
+                    id=0,
+                    resource_id=self.resource.pk,
+                    external_id=name,
+                    data=shown,
+                    base=shown,
+                    version="1",
+                    revision=1,
+                    intent=Intent.UPDATE,
+                    owner_id=None,
+                    deleted_at=None,
                 )  # fmt: skip
             )
         ids = records.insert(states, now=T0)
@@ -276,8 +286,8 @@ class World:
         plan = Plan("request", (PlannedGroup("g", steps),), False, "hash")
         actor = Actor("user", self.base.user_id, "user")
         accepted = accept.accept(plan, {self.resource.slug: self.resource}, actor=actor)
-        budget = Budget(call_s=10, request_s=25)
-        groups.carry_out(accepted.request, self.clients, budget=budget, pool=Inline(), clock=self.clock)
+        budget = self.budget or Budget(call_s=10, request_s=25)
+        groups.carry_out(accepted.request, self.clients, budget=budget, pool=self.pool, clock=self.clock)
 
     # --- recovery
 
@@ -311,6 +321,10 @@ class World:
     def run(self) -> "World":
         """Run the whole scenario, then let everything late arrive and look again."""
         self.request()
+        return self.run_on()
+
+    def run_on(self) -> "World":
+        """Run what follows the request."""
         if self.scenario.again is not None:
             self.tracker.start(crash_at=self.scenario.again)
             try:
