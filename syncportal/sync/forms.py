@@ -52,8 +52,8 @@ class Group:
 class RecordForm(forms.Form):
     """The fields of one record. `before` is the content the person looked at when filling it in."""
 
-    def __init__(self, *args: Any, shown: Sequence[Place], before: Json, **options: Any) -> None:
-        super().__init__(*args, label_suffix="", **options)
+    def __init__(self, data: Any = None, *, shown: Sequence[Place], before: Json) -> None:
+        super().__init__(data, label_suffix="")
         self.places = {place.pointer: place for place in shown}
         self.before = before
         for number, place in enumerate(shown):

@@ -121,9 +121,7 @@ def test_a_conflict_is_decided_with_the_keyboard_alone(world: World, window: Ope
     seen = []
     for _ in range(60):
         page.keyboard.press("Tab")
-        what = page.evaluate(
-            "document.activeElement.getAttribute('aria-label') || document.activeElement.innerText.trim()"
-        )
+        what = page.evaluate(FOCUSED)
         seen.append(what)
         if what.startswith("city: keep"):
             page.keyboard.press("Space")
@@ -148,6 +146,7 @@ def test_bulk_requeue_from_the_list_keeps_filter(world: World, window: Opens) ->
     assert page.url.endswith("?status=ERROR")
 
 
+FOCUSED = "document.activeElement.getAttribute('aria-label') || document.activeElement.innerText.trim()"
 PAGES: dict[str, Any] = {
     "start": lambda w: "/admin/",
     "records": lambda w: "/admin/sync/record/",

@@ -123,7 +123,7 @@ def test_a_role_cannot_be_given_permissions_on_tables_whose_rows_are_code(operat
 
 
 def test_the_start_page_answers_on_an_empty_database(operator: Client) -> None:
-    assert "No records yet" in operator.get(reverse("admin:index")).content.decode()
+    assert "Three steps to the first synced record" in operator.get(reverse("admin:index")).content.decode()
 
 
 def test_sign_in_is_throttled_per_user_and_address(client: Client) -> None:

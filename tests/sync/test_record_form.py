@@ -69,7 +69,8 @@ def test_each_schema_gets_its_field() -> None:
     kinds = {place.pointer: place.kind for place in places(SCHEMA, list(SCHEMA["properties"]), DATA)}
     assert kinds == {
         "/name": "text", "/size": "integer", "/rate": "number", "/on": "boolean", "/maybe": "boolean",
-        "/tier": "choice", "/level": "choice", "/day": "date", "/at": "date-time", "/mail": "email", "/home": "uri", "/notes": "long",
+        "/tier": "choice", "/level": "choice", "/day": "date", "/at": "date-time", "/mail": "email",
+        "/home": "uri", "/notes": "long",
         "/tags": "lines", "/address/city": "text", "/address/geo": "json", "/phone": "text", "/free": "text",
         "/rows": "json",
     }  # fmt: skip
@@ -79,7 +80,7 @@ def test_labels_help_and_what_is_required_come_from_the_schema() -> None:
     found = {place.pointer: place for place in places(SCHEMA, list(SCHEMA["properties"]), DATA)}
     assert (found["/name"].label, found["/name"].help_text, found["/name"].required) == (
         "Full name",
-        "As on the door.",
+        "On the door.",
         True,
     )
     assert (found["/address/city"].group, found["/address/city"].label) == ("Address", "City")

@@ -64,8 +64,8 @@ class _ConfigForm(forms.Form):
     name = forms.CharField(max_length=200, required=False, help_text="What people call it.")
     places: Mapping[str, str] = {}
 
-    def __init__(self, *args: Any, creating: bool, **options: Any) -> None:
-        super().__init__(*args, label_suffix="", **options)
+    def __init__(self, data: Any = None, *, creating: bool, initial: Json) -> None:
+        super().__init__(data, initial=initial, label_suffix="")
         if not creating:
             del self.fields["slug"]
         text = str(self.data.get("rest") or self.initial.get("rest") or "")
@@ -116,8 +116,8 @@ class RemoteForm(_ConfigForm):
         "/auth/credential": "source", **{f"/limits/{name}": name for name in _LIMITS},
     }  # fmt: skip
 
-    def __init__(self, *args: Any, remote: Remote | None, **options: Any) -> None:
-        super().__init__(*args, creating=remote is None, **options)
+    def __init__(self, data: Any = None, *, remote: Remote | None, initial: Json) -> None:
+        super().__init__(data, creating=remote is None, initial=initial)
         has_secret = remote is not None and bool(remote.secret)
         self.fields["secret"].help_text = (
             "One is stored and never shown. Leave this empty to keep it." if has_secret else
@@ -208,8 +208,8 @@ class ResourceForm(_ConfigForm):
         "/policy/merge_disjoint": "merge_disjoint",
     }  # fmt: skip
 
-    def __init__(self, *args: Any, creating: bool, **options: Any) -> None:
-        super().__init__(*args, creating=creating, **options)
+    def __init__(self, data: Any = None, *, creating: bool, initial: Json) -> None:
+        super().__init__(data, creating=creating, initial=initial)
         if creating:
             self.fields["remote"].queryset = Remote.objects.order_by("slug")  # type: ignore[attr-defined]
         else:

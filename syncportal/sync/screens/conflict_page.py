@@ -268,4 +268,6 @@ def resolution_words(conflict: Conflict) -> str:
         "use_remote": "The remote's values were used.",
         "push_local": "The local values were pushed.",
         "merge": "It was merged field by field.",
+        "forced": "An operator restored the values from before the grouped update.",
+        "closed": "An operator closed the undo and left the object as the remote has it.",
     }.get(conflict.resolution, conflict.resolution)

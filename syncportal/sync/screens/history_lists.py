@@ -7,7 +7,7 @@ fast as a small one; bodies are loaded on the page of one exchange only, and sho
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin
 from django.contrib.admin import ModelAdmin
@@ -51,7 +51,7 @@ class CappedPaginator(Paginator):
     @cached_property
     def count(self) -> int:
         """Return the number of rows, at most MOST."""
-        return self.object_list.order_by()[:MOST].count()  # type: ignore[union-attr]
+        return cast(QuerySet, self.object_list).order_by()[:MOST].count()
 
 
 def outcome_badge(outcome: str) -> SafeString:
@@ -238,7 +238,7 @@ def log_view(request: HttpRequest, log_id: int) -> HttpResponse:
     log = rows.filter(pk=log_id).first()
     if log is None:
         raise Http404("There is no such exchange, or it is not yours.")
-    siblings = SyncLog.objects.filter(record_id=log.record_id, claim_no=log.claim_no, attempt=log.attempt)
+    siblings = SyncLog.objects.filter(record_id=log.record_id or 0, claim_no=log.claim_no, attempt=log.attempt)
     verdicts = [
         (
             STAGES.get(str(verdict.get("stage")), str(verdict.get("stage"))),

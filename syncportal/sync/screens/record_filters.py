@@ -76,7 +76,7 @@ class OwnerFilter(admin.SimpleListFilter):
         if not sees_everything(request.user):
             return []
         owning = Record.objects.filter(owner__isnull=False).values("owner_id")
-        people = get_user_model().objects.filter(pk__in=owning).exclude(pk=request.user.pk).order_by("username")
+        people = get_user_model().objects.filter(pk__in=owning).exclude(pk=request.user.pk or 0).order_by("username")
         names = people.values_list("pk", "username")[:MOST_OWNERS]
         return [("me", "Me"), ("none", "Nobody"), *((str(pk), name) for pk, name in names)]
 

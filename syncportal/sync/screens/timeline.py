@@ -36,6 +36,17 @@ _LOOKS: dict[str, tuple[str, str, str]] = {
     Kind.SYNC_DEAD_LETTERED: ("Given up: no attempts left", "stop", "error"),
     Kind.CONFLICT_RESOLVED: ("Conflict resolved", "check", "success"),
     Kind.CONFLICT_CLOSED: ("Conflict closed", "check", "success"),
+    Kind.GROUP_APPLIED: ("Changed by a grouped update", "check", "success"),
+    Kind.GROUP_REJECTED: ("Grouped update refused before anything was written", "cross", "warning"),
+    Kind.GROUP_ABORTED: ("Grouped update failed; what it sent is being undone", "cross", "error"),
+    Kind.GROUP_ROLLED_BACK: ("Grouped update undone completely", "retry", "success"),
+    Kind.GROUP_SENT_AGAIN: ("Grouped update sent again", "retry", "info"),
+    Kind.COMPENSATION_SUCCEEDED: ("Undone: back at its values before the grouped update", "retry", "success"),
+    Kind.COMPENSATION_FAILED: ("Undo failed; a person must decide", "alert", "error"),
+    Kind.COMPENSATION_RETRIED: ("Undo to be tried again now", "retry", "info"),
+    Kind.COMPENSATION_FORCED: ("Restore forced over somebody else's change", "alert", "warning"),
+    Kind.COMPENSATION_CLOSED: ("Undo closed; the object stays as it is", "stop", "warning"),
+    Kind.ALERT_OPENED: ("Operations were alerted", "alert", "error"),
 }
 _OTHER = ("", "info", "info")
 _ACTIONS = {"use_remote": "The remote's values were used.", "push_local": "The local values were pushed.",
@@ -65,6 +76,7 @@ class Entry:
     changes: tuple[FieldChange, ...] = ()
     log_id: int = 0
     event_id: int = 0
+    group_id: int = 0
     line: str = ""
     duration_ms: int = 0
     verdicts: tuple[Mapping[str, Any], ...] = ()
@@ -94,7 +106,7 @@ def timeline(record: Record, *, before: str = "", size: int = PAGE) -> Timeline:
         events = events.filter(pk__lt=event_below)
     if log_below is not None:
         logs = logs.filter(pk__lt=log_below)
-    told = [_of_event(row) for row in events.order_by("-id")[: size + 1]]
+    told = [describe(row) for row in events.order_by("-id")[: size + 1]]
     sent = [_of_log(row) for row in logs.order_by("-id")[: size + 1]]
     said = {entry.detail for entry in told if entry.detail}
     page = [replace(e, detail="") if e.is_exchange and e.detail in said else e for e in _merged(told, sent, size)]
@@ -132,7 +144,8 @@ def _number(text: str) -> int | None:
     return int(text) if text.isdecimal() and len(text) < 18 else None
 
 
-def _of_event(row: Event) -> Entry:
+def describe(row: Event) -> Entry:
+    """Return an event as people read it."""
     title, icon, tone = _LOOKS.get(row.kind, _OTHER)
     data = row.data if isinstance(row.data, dict) else {}
     attempt = data.get("attempt")
@@ -146,6 +159,7 @@ def _of_event(row: Event) -> Entry:
         attempt=attempt if isinstance(attempt, int) else 0,
         changes=_changes(data),
         event_id=row.pk,
+        group_id=data["group_pk"] if isinstance(data.get("group_pk"), int) else 0,
     )
 
 
@@ -165,7 +179,21 @@ def _detail(kind: str, data: Mapping[str, Any]) -> str:
         return f"External id {data.get('external_id', '')}"
     if kind == Kind.SYNC_CONFLICT and not data.get("detail"):
         return str(dict(Conflict.Reason.choices).get(str(data.get("reason")), ""))
+    if kind.startswith(("group.", "compensation.", "alert.")):
+        return _group_detail(data)
     return str(data.get("detail") or "")
+
+
+def _group_detail(data: Mapping[str, Any]) -> str:
+    """Say which group it was, what went wrong, and why a person did it."""
+    named = f"Group {data.get('group', '?')} of request {data.get('request', '?')}."
+    error = data.get("error")
+    wrong = ""
+    if isinstance(error, dict):
+        at = f" at {error['occurrenceId']}" if error.get("occurrenceId") else ""
+        wrong = f"{error.get('code', 'failed')}{at}: {error.get('detail') or 'no further words'}"
+    why = f"Why: {data['why']}" if data.get("why") else ""
+    return " ".join(part for part in (named, wrong, why) if part)
 
 
 def _changes(data: Mapping[str, Any]) -> tuple[FieldChange, ...]:
