@@ -52,12 +52,18 @@ def default_budget(*, task_s: float | None) -> Budget:
 
 
 def due_remotes(now: datetime) -> list[int]:
-    """Return the remotes that have due work and are not blocked, the one waiting longest first."""
-    blocked = {
-        remote_id for remote_id, block in limits.blocked(now).items() if block.until is None or block.until > now
-    }
+    """Return the remotes that may be called and have due work, and those whose open breaker is due to be probed.
+
+    The probe must not wait for a job: undos, groups, pulls and refreshes wait behind the same breaker.
+    """
+    blocks = limits.blocked(now)
+    probes = {remote_id for remote_id, block in blocks.items() if block.until is not None and block.until <= now}
     rows = SyncJob.objects.due(now).order_by("remote_id").values_list("remote_id", flat=True).distinct()
-    return [remote_id for remote_id in rows if remote_id not in blocked]
+    due = [remote_id for remote_id in rows if remote_id not in blocks or remote_id in probes]
+    if probes - set(due):
+        idle = Resource.objects.filter(remote_id__in=probes.difference(due)).order_by("remote_id")
+        due += idle.values_list("remote_id", flat=True).distinct()
+    return due
 
 
 def drain(
