@@ -1,14 +1,9 @@
 """The main job against real third-party servers: Kinto enforces If-Match, PocketBase ignores it."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
-from django.contrib.auth.models import User
-from django.core.management import call_command
 
 from syncportal.remote.models import Resource
 from syncportal.sync import local, pull
@@ -16,72 +11,10 @@ from syncportal.sync.drain import drain
 from syncportal.sync.events import Actor
 from syncportal.sync.models import Conflict, Record, SyncJob
 from syncportal.sync.resolve import Action, Decision, resolve
-from tests.remotes.servers import Server, running
+from tests.remotes.outside import COMPARED, Outside
+from tests.remotes.servers import Server
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.remote_server]
-
-COMPARED = ("code", "title", "site", "worker", "seats", "rate", "status", "confirmed")
-
-
-class Outside:
-    """Somebody else at the same server, speaking to it without us."""
-
-    def __init__(self, server: Server) -> None:
-        self.session = requests.Session()
-        self.kinto = server.name == "kinto"
-        self.url = f"{server.base_url}/buckets/ops/collections/shifts/records" if self.kinto else (
-            f"{server.base_url}/api/collections/shifts/records"
-        )  # fmt: skip
-        if self.kinto:
-            self.session.auth = ("admin", "s3cret")
-        else:
-            self.session.headers["Authorization"] = f"Bearer {server.token}"
-
-    def edit(self, external_id: str, **changes: Any) -> None:
-        body = {"data": changes} if self.kinto else changes
-        self.session.patch(f"{self.url}/{external_id}", json=body, timeout=10).raise_for_status()
-
-    def contents(self) -> dict[str, dict[str, Any]]:
-        """Return every object by id, read page by page."""
-        found: dict[str, dict[str, Any]] = {}
-        if self.kinto:
-            url: str | None = f"{self.url}?_limit=100"
-            while url:
-                answer = self.session.get(url, timeout=10)
-                found |= {item["id"]: item for item in answer.json()["data"]}
-                url = answer.headers.get("Next-Page")
-            return found
-        for page in range(1, 10):
-            answer = self.session.get(f"{self.url}?perPage=100&page={page}", timeout=10).json()
-            found |= {item["id"]: item for item in answer["items"]}
-            if page >= answer["totalPages"]:
-                break
-        return found
-
-
-@pytest.fixture(scope="module", params=["kinto", "pocketbase"])
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with running(request.param, path="/v1" if request.param == "kinto" else "") as started:
-        yield started
-
-
-@pytest.fixture
-def resource(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any) -> Resource:
-    settings.REMOTE_ALLOWED_NETWORKS = ["127.0.0.0/8"]
-    monkeypatch.setenv("TEST_KINTO_CREDENTIAL", "admin:s3cret")
-    monkeypatch.setenv("TEST_POCKETBASE_TOKEN", server.token)
-    text = (Path(__file__).parent / "remotes.yaml").read_text()
-    text = text.replace("KINTO_URL", server.base_url).replace("POCKETBASE_URL", server.base_url)
-    file = tmp_path / "remotes.yaml"
-    file.write_text(text)
-    call_command("configure", str(file), verbosity=0)
-    return Resource.objects.select_related("remote").get(slug=f"{server.name}-shifts")
-
-
-@pytest.fixture
-def somebody() -> Actor:
-    person = User.objects.create_user("somebody")
-    return Actor("user", person.pk, "somebody")
 
 
 def test_the_main_job_end_to_end(server: Server, resource: Resource, somebody: Actor) -> None:
