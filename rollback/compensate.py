@@ -61,7 +61,8 @@ def run_inline(
         if budget.left() <= 1.0:
             break
         run_task(task_id, clients[resource_id], deadline=budget.deadline(budget.left()), clock=clock)
-    if rows.exists() or Group.objects.filter(pk=group_pk, status=GroupStatus.COMPENSATING).exists():
+    unfinished = (GroupStatus.COMPENSATING, GroupStatus.NEEDS_ATTENTION)
+    if rows.exists() or Group.objects.filter(pk=group_pk, status__in=unfinished).exists():
         atomic_retry(lambda: journal.hand_over(group_pk, now=clock()))
         doorbell.ring(COMPENSATE)
 
@@ -108,7 +109,15 @@ def run_task(
     task = atomic_retry(lambda: journal.claim_task(task_id, now=clock()))
     if task is None:
         return None
-    wanted = Wanted(
+    result = undo.undo(wanted_of(task), client, deadline=deadline, now=clock, key=lambda: str(uuid.uuid4()))
+    atomic_retry(lambda: _store(task, result, client, now=clock()))
+    _tell_remote(task, result, client, now=clock())
+    return result
+
+
+def wanted_of(task: CompensatingTask) -> Wanted:
+    """Return what a task is to undo."""
+    return Wanted(
         external_id=task.occurrence_id,
         snapshot=task.snapshot,
         snapshot_version=task.snapshot_version,
@@ -118,10 +127,6 @@ def run_task(
         force=task.force,
         looked_at=task.looked_at,
     )
-    result = undo.undo(wanted, client, deadline=deadline, now=clock, key=lambda: str(uuid.uuid4()))
-    atomic_retry(lambda: _store(task, result, client, now=clock()))
-    _tell_remote(task, result, client, now=clock())
-    return result
 
 
 def _store(task: CompensatingTask, result: Undone, client: Client, *, now: datetime) -> None:
@@ -244,7 +249,7 @@ def close_resolved(*, now: datetime) -> int:
 
 
 def anything_waits(now: datetime) -> bool:
-    """Tell whether a task is due at a remote that may be called, or a dead holder's lease is over. Indexed, no locks."""
+    """Tell whether a task is due at a remote that may be called, or a dead holder's lease is over. Takes no locks."""
     if journal.leases_over(now=now) or _resolved().exists():
         return True
     remotes = journal.remotes_due(now=now)

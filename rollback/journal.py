@@ -220,6 +220,18 @@ def due_tasks(*, now: datetime, limit: int) -> list[int]:
     return list(rows.order_by("next_attempt_at", "-pk").values_list("pk", flat=True)[:limit])
 
 
+def remotes_due(*, now: datetime) -> set[int]:
+    """Return the remotes that pending tasks are due at."""
+    rows = CompensatingTask.objects.filter(status=TaskStatus.PENDING, next_attempt_at__lte=now).order_by()
+    return set(rows.values_list("resource__remote_id", flat=True).distinct())
+
+
+def leases_over(*, now: datetime) -> bool:
+    """Tell whether a group's or task's holder seems to have died."""
+    tasks = CompensatingTask.objects.filter(status=TaskStatus.PROCESSING, lease_until__lt=now)
+    return tasks.exists() or Group.objects.filter(status=GroupStatus.RUNNING, lease_until__lt=now).exists()
+
+
 def _end_task(task: CompensatingTask, verb: Verb, status: TaskStatus, *, now: datetime, **changes: Any) -> bool:
     if status not in verb.targets:
         raise ValueError(f"{verb.name} does not lead to {status}")

@@ -132,7 +132,7 @@ def close(task_id: int, *, why: str, actor: Actor, client_of: ClientFor = client
             raise NotPossible("A worker took the task at the same moment.")
         _end_conflict(task, state, resolution="closed", actor=actor, now=now)
         if look.shown is None:
-            transitions.leave_in_doubt(task.record_id, send=_last_send(task), now=now)
+            transitions.leave_in_doubt(task.record_id, send=_unsettled(task, state), now=now)
         else:
             spec = spec_for(task.resource)
             base = state.base if state.base is not None else task.snapshot
@@ -220,10 +220,14 @@ def _end_conflict(task: CompensatingTask, state: RecordState, *, resolution: str
     events.write([fact], now=now)
 
 
-def _last_send(task: CompensatingTask) -> Send:
-    """Return the step's write as the record's own job remembers its sends."""
-    step = task.step
-    return Send(Intent.UPDATE.value, task.applied, task.snapshot_version, step.key, step.sent_at or task.created_at)
+def _unsettled(task: CompensatingTask, state: RecordState) -> Send:
+    """Return what makes the record's own job read before it sends.
+
+    It carries the agreed content, not the step's: whatever the remote holds now counts as the remote's, so that giving
+    up an undo never becomes one.
+    """
+    step, agreed = task.step, task.snapshot if state.base is None else state.base
+    return Send(Intent.UPDATE.value, agreed, task.snapshot_version, step.key, step.sent_at or task.created_at)
 
 
 def _tell(kind: Kind, task: CompensatingTask, *, actor: Actor, why: str, now: datetime, **more: Any) -> None:

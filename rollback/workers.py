@@ -1,10 +1,13 @@
-"""What a rung doorbell runs for compensations; catches everything and never raises."""
+"""What a rung doorbell runs for compensations, and when to ring; the task catches everything and never raises."""
+
+from datetime import datetime
 
 import structlog
 from django.conf import settings
 from django.db import close_old_connections
 
 from rollback import compensate as compensating
+from rollback import journal
 from rollback.compensate import COMPENSATE
 from syncportal.kernel import doorbell
 from syncportal.kernel.clock import db_now
@@ -24,9 +27,27 @@ def compensate() -> None:
 
 def work(*, seconds: float) -> int:
     """Do everything that waits here once; return how many tasks ran."""
-    compensating.recover()
-    atomic_retry(lambda: compensating.close_resolved(now=db_now()))
+    look_after()
     ran = compensating.run_due(seconds=seconds)
     if ran:
         doorbell.ring(COMPENSATE)
     return ran
+
+
+def look_after() -> str:
+    """Do what needs no remote: take over groups of dead requests, rescue tasks, close what people resolved."""
+    recovered = compensating.recover()
+    rescued = atomic_retry(lambda: journal.rescue_tasks(now=db_now()))
+    closed = atomic_retry(lambda: compensating.close_resolved(now=db_now()))
+    return f"{recovered} groups taken over, {rescued} tasks rescued, {closed} closed as resolved"
+
+
+def ring_for_due(now: datetime) -> bool:
+    """Ring when anything waits here that could go on now; False too when enough rings wait already."""
+    return compensating.anything_waits(now) and doorbell.ring(COMPENSATE)
+
+
+def duty(now: datetime) -> str:
+    """Do once a minute what a lost ring left undone, and say what it was."""
+    done = look_after()
+    return f"{done}; rang" if ring_for_due(now) else done

@@ -13,6 +13,7 @@ import structlog
 from django.db import close_old_connections
 from django.db.models import F, Q
 
+from rollback import workers as compensations
 from syncportal.kernel.clock import db_now
 from syncportal.ops import notices
 from syncportal.ops.models import Duty
@@ -51,8 +52,11 @@ def _seal(now: datetime) -> str:
 
 DUTIES: tuple[DutySpec, ...] = (
     DutySpec("sweep", 60, "Rescues jobs of dead workers, finds changes made past us, rings for what is due.", _sweep),
+    DutySpec("compensations", 60, "Takes over groups of dead requests, rings for undos that wait.", compensations.duty),
     DutySpec("seal", 60, "Seals the acts of people into the hash chain.", _seal),
-    DutySpec("notices", 60, "Mails operations about dead letters and refused credentials.", notices.send_due),
+    DutySpec(
+        "notices", 60, "Mails operations about dead letters, failed undos and refused credentials.", notices.send_due
+    ),
     DutySpec("retry", 300, "Rings for retries whose time has come.", _retry),
 )
 

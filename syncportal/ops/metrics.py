@@ -10,6 +10,9 @@ from datetime import datetime, timedelta
 
 from django.db.models import Avg, Count, Min, Q
 
+from rollback import metrics as compensations
+from rollback import visibility
+from rollback.metrics import TaskNumbers
 from syncportal.remote.models import Breaker, Gate, Remote, Resource
 from syncportal.sync.models import Conflict, Record, SyncJob, SyncLog
 from syncportal.sync.querysets import Person, SyncLogQuerySet, sees_everything
@@ -104,6 +107,7 @@ class Snapshot:
     knows_workers: bool
     remotes: tuple[RemoteState, ...]
     setup: Setup
+    tasks: TaskNumbers
 
     @property
     def worker_alive(self) -> bool | None:
@@ -159,6 +163,7 @@ def snapshot(
         knows_workers=workers is not None,
         remotes=_remotes() if user.has_perm("remote.view_remote") else (),
         setup=_setup() if not total else Setup(1, 1, None),
+        tasks=compensations.read(now=now, rows=visibility.tasks_of(user)),
     )
 
 

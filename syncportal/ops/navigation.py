@@ -13,6 +13,8 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from rollback import metrics as compensations
+from rollback import visibility
 from syncportal.sync.models import Conflict, Record, SyncJob
 from syncportal.sync.states import Status
 
@@ -28,6 +30,11 @@ def dead_letters(request: HttpRequest) -> int:
     """Count the dead letters that the person may see."""
     visible = Record.objects.visible_to(request.user).present().values("pk")
     return SyncJob.objects.filter(status=Status.DEAD_LETTER, record_id__in=visible).count()
+
+
+def failed_undos(request: HttpRequest) -> int:
+    """Count the undos that wait for a person."""
+    return visibility.tasks_of(request.user).filter(compensations.WAITING_FOR_PERSON).count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,15 @@ NAV: tuple[Section, ...] = (
                 "sync.view_record",
                 query=_DEAD_LETTERS,
                 badge=dead_letters,
+                attention=True,
+            ),
+            Entry(_("Grouped updates"), "resource", "admin:rollback_group_changelist", "sync.view_record"),
+            Entry(
+                _("Compensating tasks"),
+                "retry",
+                "admin:rollback_compensatingtask_changelist",
+                "sync.view_record",
+                badge=failed_undos,
                 attention=True,
             ),
             Entry(_("Sync log"), "log", "admin:sync_synclog_changelist", "sync.view_synclog"),

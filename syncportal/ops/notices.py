@@ -1,4 +1,5 @@
-"""Mails to operations: new dead letters as one digest, and one mail for each remote paused over its credential.
+"""Mails to operations: new dead letters and new failed undos as a digest each, and one mail for each remote paused
+over its credential.
 
 Owns: the only writes of Notice and NoticeCursor. Guarantees: each such event is mailed at least once, twice only if we
 die between sending and writing it down; nothing a remote said reaches a header or can pose as a line of ours.
@@ -24,6 +25,7 @@ BATCH = 2_000
 _CURSOR = "mail"
 _SETTLED = timedelta(minutes=15)  # no transaction stays open that long, so no older event appears any more
 _LINE = 200
+_TOLD = (Kind.SYNC_DEAD_LETTERED, Kind.COMPENSATION_FAILED, Kind.REMOTE_PAUSED)
 _SUBJECT_PREFIX = "[SyncPortal]"
 
 
@@ -32,14 +34,20 @@ def send_due(now: datetime) -> str:
     assert_outside_transaction()
     found = _new_events()
     letters = [event for event in found if event.kind == Kind.SYNC_DEAD_LETTERED]
+    undos = [event for event in found if event.kind == Kind.COMPENSATION_FAILED]
     pauses = [event for event in found if event.kind == Kind.REMOTE_PAUSED]
     people = list(settings.OPERATIONS_EMAIL)
     if found and not people:
-        return f"{len(letters)} dead letters, {len(pauses)} paused remotes: nobody to tell, OPERATIONS_EMAIL is empty"
+        counts = f"{len(letters)} dead letters, {len(undos)} failed undos, {len(pauses)} paused remotes"
+        return f"{counts}: nobody to tell, OPERATIONS_EMAIL is empty"
     mails = 0
     if letters:
         _send(_letters_subject(len(letters)), _letters_body(letters), to=people)
         _written_down(letters)
+        mails += 1
+    if undos:
+        _send(_undos_subject(len(undos)), _undos_body(undos), to=people)
+        _written_down(undos)
         mails += 1
     for event in pauses:
         _send(f"Remote paused: {_flat(_remote_name(event), 80)}", _pause_body(event), to=people)
@@ -52,7 +60,7 @@ def send_due(now: datetime) -> str:
 def _new_events() -> list[Event]:
     """Return the events worth a mail that nobody was told of; ids commit out of order, so the cursor lags behind."""
     after = NoticeCursor.objects.filter(pk=_CURSOR).values_list("after_id", flat=True).first() or 0
-    rows = Event.objects.filter(pk__gt=after, kind__in=[Kind.SYNC_DEAD_LETTERED, Kind.REMOTE_PAUSED])
+    rows = Event.objects.filter(pk__gt=after, kind__in=_TOLD)
     told = Notice.objects.filter(pk__gt=after).values("pk")
     rows = rows.exclude(pk__in=told).select_related("record", "resource", "remote").order_by("pk")
     # A person who paused a remote by hand knows it.
@@ -105,6 +113,36 @@ def _letters_body(letters: Sequence[Event]) -> str:
     overview = _link("admin:sync_record_changelist")
     if overview:
         lines += ["", f"All dead letters: {overview}?job__status__exact=DEAD_LETTER"]
+    return "\n".join(lines)
+
+
+def _undos_subject(count: int) -> str:
+    return (
+        "1 undo of a grouped update needs a person" if count == 1 else f"{count} undos of grouped updates need a person"
+    )
+
+
+def _undos_body(undos: Sequence[Event]) -> str:
+    lines = [
+        "These steps of grouped updates could not be undone, and will not be tried again by themselves. Their records",
+        "are held until you retry, force the restore, decide the conflict, or close the task with a reason.",
+        "",
+    ]
+    for event in undos[:LISTED]:
+        record = _flat(str(event.record) if event.record else "deleted record", 80)
+        resource = event.resource.slug if event.resource else "?"
+        error = event.data.get("error")
+        why = _flat(str(error.get("detail") or error.get("code") or ""), _LINE) if isinstance(error, dict) else ""
+        request, group = (_flat(str(event.data.get(name) or "?"), 60) for name in ("request", "group"))
+        lines.append(f"- {resource}: {record} (request {request}, group {group})")
+        lines += [f"  {why}"] if why else []
+        group_pk = event.data.get("group_pk")
+        link = _link("admin:rollback_group_change", group_pk) if isinstance(group_pk, int) else ""
+        lines += [f"  {link}"] if link else []
+    if len(undos) > LISTED:
+        lines.append(f"... and {len(undos) - LISTED} more.")
+    overview = _link("admin:rollback_compensatingtask_changelist")
+    lines += ["", f"All of them: {overview}?status=failed_permanent"] if overview else []
     return "\n".join(lines)
 
 

@@ -61,6 +61,7 @@ class SyncPortalAdminSite(AdminSite):
             "conflicts_url": address("admin:sync_conflict_changelist"),
             "dead_letters_url": records_with(Status.DEAD_LETTER),
             "due_url": address("admin:sync_record_changelist", "age=due"),
+            "tasks_url": address("admin:rollback_compensatingtask_changelist"),
             "log_url": address("admin:sync_synclog_changelist"),
         }
         return super().index(request, {**page, **(extra_context or {})})

@@ -13,6 +13,7 @@ import structlog
 from django.db import Error as DatabaseTrouble
 from django.db import close_old_connections, connection
 
+from rollback import workers as compensations
 from syncportal.kernel import doorbell
 from syncportal.kernel.clock import db_now
 from syncportal.ops import duties, heartbeat, schedules
@@ -27,6 +28,7 @@ BEAT_EVERY_S = 5.0
 SCHEDULES_EVERY_S = 10.0
 OVERDUE_EVERY_S = 10.0
 PULL_SLICE_S = 10.0
+COMPENSATE_S = 60.0
 _ENDING = (WorkerState.STOPPING, WorkerState.STOPPED)
 
 
@@ -64,6 +66,7 @@ class Ticker:
             return
         now = db_now()
         sweep.ring_for_due(now)
+        compensations.ring_for_due(now)
         if self._due("schedules", SCHEDULES_EVERY_S):
             schedules.ensure(now=now)
         if self._due("overdue", OVERDUE_EVERY_S):
@@ -95,6 +98,7 @@ class WorkedOff:
     pushed: int = 0
     refreshed: int = 0
     pull_slices: int = 0
+    compensated: int = 0
     failed: list[str] = field(default_factory=list)
 
 
@@ -104,13 +108,15 @@ def work_off(*, keep_going: Callable[[], bool] = lambda: True) -> WorkedOff:
     _guarded(done, "sweep", partial(duties.run_now, "sweep"))
     moved = True
     while moved and keep_going():
+        compensated = _guarded(done, "compensate", lambda: compensations.work(seconds=COMPENSATE_S))
         pushed = _guarded(done, "drain", lambda: drain.drain(keep_going=keep_going).settled)
         refreshed = _guarded(done, "refresh", refresh.refresh_requested)
         slices = _guarded(done, "pull", lambda: pull.run_waiting(seconds=PULL_SLICE_S))
         done.pushed += pushed
         done.refreshed += refreshed
         done.pull_slices += slices
-        moved = bool(pushed or refreshed or slices)
+        done.compensated += compensated
+        moved = bool(pushed or refreshed or slices or compensated)
     for name in ("seal", "notices"):
         _guarded(done, name, partial(duties.run_now, name))
     return done

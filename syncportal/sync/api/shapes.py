@@ -18,6 +18,7 @@ from syncportal.sync.states import AGREED, CLAIMABLE, Intent, Status
 
 _OBJECT = {"type": "object", "additionalProperties": True}
 _OBJECT_OR_NULL = {"type": ["object", "null"], "additionalProperties": True}
+_RESOLUTIONS = ["use_remote", "push_local", "merge", "policy", "forced", "closed", None]
 _STRINGS = {"type": "array", "items": {"type": "string"}}
 
 
@@ -196,7 +197,7 @@ class ConflictShape(serializers.Serializer):
         """Return the fields, those in conflict first."""
         return shown_fields(conflict)
 
-    @extend_schema_field({"type": ["string", "null"], "enum": ["use_remote", "push_local", "merge", "policy", None]})
+    @extend_schema_field({"type": ["string", "null"], "enum": _RESOLUTIONS})
     def get_resolution(self, conflict: Conflict) -> str | None:
         """Return how it was settled."""
         return conflict.resolution or None

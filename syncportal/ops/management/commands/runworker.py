@@ -48,7 +48,8 @@ class Command(BaseCommand):
         if options["once"]:
             done = work_off(keep_going=lambda: not told_to_stop.is_set())
             self.stdout.write(
-                f"{done.pushed} attempts, {done.refreshed} refreshed, {done.pull_slices} pull slices"
+                f"{done.pushed} attempts, {done.refreshed} refreshed, {done.pull_slices} pull slices, "
+                f"{done.compensated} compensations"
                 + (f"; failed, see the log: {', '.join(done.failed)}" if done.failed else "")
             )
             return

@@ -1,0 +1,60 @@
+"""The numbers of compensating tasks, read from the rows: for the start page, status and /metrics.
+
+Owns: what they are called and how they are counted. Does not: keep anything.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.db.models import Count, Min, Q, QuerySet
+
+from rollback.models import CompensatingTask
+from rollback.states import OPEN_TASKS, TaskReason, TaskStatus
+
+WAITING_FOR_PERSON = Q(status=TaskStatus.FAILED_PERMANENT) & ~Q(reason__in=[TaskReason.CLOSED, TaskReason.RESOLVED])
+
+
+@dataclass(frozen=True, slots=True)
+class TaskNumbers:
+    """Where the undos stand. open: pending or processing; waiting_for_person: failed and still holding a record.
+
+    oldest_at: when the oldest open one was made; totals: ended tasks by outcome, a status or its reason.
+    """
+
+    open: int = 0
+    oldest_at: datetime | None = None
+    oldest_age_s: float = 0.0
+    waiting_for_person: int = 0
+    totals: dict[str, int] = field(default_factory=dict)
+
+
+def read(*, now: datetime, rows: QuerySet[CompensatingTask] | None = None) -> TaskNumbers:
+    """Count tasks at `now`, the database's time; rows: only among these."""
+    rows = (CompensatingTask.objects.all() if rows is None else rows).order_by()
+    found = rows.aggregate(
+        open=Count("pk", filter=Q(status__in=OPEN_TASKS)),
+        oldest=Min("created_at", filter=Q(status__in=OPEN_TASKS)),
+        waiting=Count("pk", filter=WAITING_FOR_PERSON),
+    )
+    totals: dict[str, int] = {}
+    for status, reason, count in (
+        rows.exclude(status__in=OPEN_TASKS).values_list("status", "reason").annotate(number=Count("pk"))
+    ):
+        outcome = f"{status}:{reason}" if reason else str(status)
+        totals[outcome] = totals.get(outcome, 0) + count
+    oldest = found["oldest"]
+    age = max(0.0, (now - oldest).total_seconds()) if oldest else 0.0
+    return TaskNumbers(found["open"], oldest, age, found["waiting"], totals)
+
+
+def as_metrics(numbers: TaskNumbers) -> dict[str, float]:
+    """Return the numbers under the names of /metrics, labels included."""
+    flat = {
+        "compensating_tasks_open": float(numbers.open),
+        "compensating_tasks_oldest_age_seconds": numbers.oldest_age_s,
+        "compensating_tasks_waiting_for_person": float(numbers.waiting_for_person),
+    }
+    return flat | {
+        f'compensating_tasks_total{{outcome="{outcome}"}}': float(count)
+        for outcome, count in sorted(numbers.totals.items())
+    }

@@ -1,0 +1,1 @@
+"""The admin's pages about grouped updates and compensating tasks."""

@@ -1,0 +1,166 @@
+"""The pages of grouped updates and compensating tasks: who sees what, and acts that cannot be done by accident."""
+
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.test import Client
+from django.urls import reverse
+
+from rollback.models import CompensatingTask, Group
+from rollback.states import TaskReason, TaskStatus
+from syncportal.demo import DemoMaster
+from syncportal.kernel.clock import db_now
+from syncportal.ops import notices
+from syncportal.sync.models import Event, Record
+from tests.rollback.scene import ADDRESS, Scene
+from tests.rollback.test_operate import conflicting, failed
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def scene(master: DemoMaster) -> Scene:
+    made = Scene(master, {"policy": {"compensation": {"attempts": 1, "base_s": 0.01, "cap_s": 1}}})
+    for user in made.people.values():
+        user.is_staff = True
+        user.save()
+    return made
+
+
+def browser(scene: Scene, name: str, **options: Any) -> Client:
+    client = Client(**options)
+    client.force_login(scene.people[name])
+    return client
+
+
+def page(client: Client, name: str, *args: Any, **query: str) -> str:
+    answer = client.get(reverse(f"admin:rollback_{name}", args=args), query)
+    assert answer.status_code == 200
+    assert "unsafe" not in answer["Content-Security-Policy"]
+    return answer.content.decode()
+
+
+def test_empty_lists_say_what_to_do_next(scene: Scene) -> None:
+    client = browser(scene, "operator")
+    assert "No grouped update was sent yet" in page(client, "group_changelist")
+    assert "Nothing had to be undone" in page(client, "compensatingtask_changelist")
+    assert "Nothing matches" in page(client, "compensatingtask_changelist", status="open")
+
+
+def test_the_group_page_shows_before_applied_and_current(scene: Scene) -> None:
+    task = failed(scene)
+    client = browser(scene, "operator")
+    text = page(client, "group_change", Group.objects.get().pk)
+    before = task.snapshot["city"]
+    assert before in text
+    assert "Porto" in text
+    assert "Needs attention" in text
+    assert "Last read" in text
+    answer = client.post(reverse("admin:rollback_group_look", args=[Group.objects.get().pk]))
+    assert "Remote now" in answer.content.decode()
+    listed = page(client, "group_changelist", status="needs_attention")
+    assert "Needs attention (1)" in listed
+    assert "g1" in listed
+    assert "1 undo waits for a person" in page(client, "compensatingtask_changelist")
+    assert "1 undo waits for a person" in client.get(reverse("admin:index")).content.decode()
+
+
+def test_the_records_timeline_tells_the_story(scene: Scene) -> None:
+    failed(scene)
+    record = Record.objects.get(external_id="ACC-0001")
+    text = browser(scene, "owner").get(reverse("admin:sync_record_change", args=[record.pk])).content.decode()
+    assert "Grouped update failed; what it sent is being undone" in text
+    assert "Undo failed; a person must decide" in text
+    assert "Group g1 of request" in text
+
+
+def test_owners_see_their_own_and_act_on_none(scene: Scene) -> None:
+    task = failed(scene)
+    owner, other = browser(scene, "owner"), browser(scene, "other")
+    text = page(owner, "compensatingtask_change", task.pk)
+    assert "Only operations can" in text
+    for verb in ("retry", "force", "close"):
+        address = reverse("admin:rollback_compensatingtask_do", args=[task.pk, verb])
+        assert owner.post(address, {"why": "w"}).status_code == 403
+        assert other.post(address, {"why": "w"}).status_code == 404
+        assert browser(scene, "operator").get(address).status_code == 405
+        assert browser(scene, "operator", enforce_csrf_checks=True).post(address, {"why": "w"}).status_code == 403
+    assert other.get(reverse("admin:rollback_group_change", args=[task.step.group_id])).status_code == 404
+    assert "ACC-0001" not in page(other, "compensatingtask_changelist")
+    assert "Undo of ACC-0001" in page(browser(scene, "viewer"), "compensatingtask_change", task.pk)
+    task.refresh_from_db()
+    assert task.reason == TaskReason.MAX_ATTEMPTS
+
+
+def test_retry_and_close_from_the_page(scene: Scene) -> None:
+    task = failed(scene)
+    client = browser(scene, "operator")
+    client.post(reverse("admin:rollback_compensatingtask_do", args=[task.pk, "retry"]), {"why": "again"})
+    task.refresh_from_db()
+    assert task.status == TaskStatus.PENDING
+    assert Event.objects.get(kind="compensation.retried").actor == scene.people["operator"]
+    refused = client.post(reverse("admin:rollback_compensatingtask_do", args=[task.pk, "close"]), follow=True)
+    assert "Say why" in refused.content.decode()
+    client.post(reverse("admin:rollback_compensatingtask_do", args=[task.pk, "close"]), {"why": "fine so"})
+    text = page(client, "compensatingtask_change", task.pk)
+    assert "Closed by a person" in text
+    assert "fine so" in text
+
+
+def test_forcing_needs_a_look_and_a_reason(scene: Scene) -> None:
+    task = conflicting(scene)
+    client = browser(scene, "operator")
+    assert "Force the restore" not in page(client, "compensatingtask_change", task.pk)
+    look = client.post(reverse("admin:rollback_compensatingtask_look", args=[task.pk]))
+    text = look.content.decode()
+    assert "changed by somebody else" in text
+    assert "Elsewhere" in text
+    seal = text.split('name="seal" value="')[1].split('"')[0]
+    scene.master.edit("accounts", "ACC-0001", city="Third")
+    address = reverse("admin:rollback_compensatingtask_do", args=[task.pk, "force"])
+    stale = client.post(address, {"seal": seal, "why": "my reason"})
+    assert stale.status_code == 409
+    text = stale.content.decode()
+    assert "Third" in text
+    assert 'value="my reason"' in text
+    seal = text.split('name="seal" value="')[1].split('"')[0]
+    assert client.post(address, {"seal": seal, "why": "my reason"}).status_code == 302
+    task.refresh_from_db()
+    assert (task.status, task.force) == (TaskStatus.PENDING, True)
+
+
+def test_sending_again_twice_sends_once(scene: Scene) -> None:
+    scene.records("ACC-0001", "ACC-0002")
+    scene.break_write("ACC-0002", times=1)
+    scene.caller("owner").post(ADDRESS, scene.body("ACC-0001", "ACC-0002"))
+    group = Group.objects.get()
+    client = browser(scene, "operator")
+    token = page(client, "group_change", group.pk).split('name="request_id" value="')[1].split('"')[0]
+    address = reverse("admin:rollback_group_again", args=[group.pk])
+    for _ in range(2):
+        text = client.post(address, {"request_id": token, "why": "w"}, follow=True).content.decode()
+        assert "Every change was applied." in text
+    assert Group.objects.count() == 2
+    assert "disabled" in text.split("Send again")[-2]
+
+
+def test_operations_get_one_mail_about_failed_undos(scene: Scene, settings: Any) -> None:
+    settings.OPERATIONS_EMAIL = ["ops@example.org"]
+    task = failed(scene)
+    notices.send_due(db_now())
+    notices.send_due(db_now())
+    [letter] = mail.outbox
+    assert letter.subject == "[SyncPortal] 1 undo of a grouped update needs a person"
+    assert task.request_id in letter.body
+    assert reverse("admin:rollback_group_change", args=[task.step.group_id]) in letter.body
+
+
+def test_remote_text_is_escaped(scene: Scene) -> None:
+    scene.records("ACC-0001")
+    body = scene.body("ACC-0001", city="<script>alert(1)</script>")
+    assert scene.caller("owner").post(ADDRESS, body).status_code == 200
+    text = page(browser(scene, "operator"), "group_change", Group.objects.get().pk)
+    assert "<script>alert(1)" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert not CompensatingTask.objects.exists()
