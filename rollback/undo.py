@@ -14,7 +14,16 @@ from typing import Any, Protocol
 from syncportal.kernel import pointer
 from syncportal.remote import versions
 from syncportal.remote.client import Deadline
-from syncportal.remote.errors import Conflict, InvalidResponse, Missing, RemoteError, Throttled, Unauthorized
+from syncportal.remote.errors import (
+    Conflict,
+    Forbidden,
+    InvalidResponse,
+    Missing,
+    Rejected,
+    RemoteError,
+    Throttled,
+    Unauthorized,
+)
 from syncportal.remote.payloads import Exchange, ReadResult, RemoteObject, WriteResult
 from syncportal.remote.spec import ResourceSpec
 from syncportal.sync.claims import Logged
@@ -208,7 +217,7 @@ class _Run:
             arriving = unfenced(self.outstanding, shown.version, spec=self.spec)
             if arriving and not fenced and self.spec.conditional and shown.version is not None:
                 fenced = True
-                self._write(shown, shown.data, base=self._without_ours(shown.data))
+                self._fence(shown)
                 continue
             settled_at = self._settled_at(arriving)
             if settled_at is not None and self.now() < settled_at:
@@ -254,15 +263,23 @@ class _Run:
                 raise InvalidResponse(failed.detail, code=failed.code)
         return None
 
+    def _fence(self, shown: RemoteObject) -> None:
+        """Write the object back as it is; a remote that refuses that for good leaves only time to settle it."""
+        try:
+            self._write(shown, shown.data, base=self._without_ours(shown.data))
+        except (Rejected, Forbidden) as refused:
+            self.sending = None
+            self._log(refused.exchange)
+
     def _write(self, shown: RemoteObject, target: Json, *, base: Json) -> None:
-        """Write under the version just read; a refusal as stale means: read again."""
+        """Write under the version just read; a refusal as stale, or because it is gone, means: read again."""
         self.sending = Outstanding(shown.version, self.now())
         try:
             result = self.client.update(
                 self.wanted.external_id, data=target, base=base, expected_version=shown.version,
                 idempotency_key=self.key(), deadline=self.deadline,
             )  # fmt: skip
-        except Conflict as error:
+        except (Conflict, Missing) as error:
             self.refusals += 1
             self._log(error.exchange)
         else:
