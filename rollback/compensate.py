@@ -76,7 +76,7 @@ def run_due(
     """
     assert_outside_transaction()
     end = time.monotonic() + seconds
-    atomic_retry(lambda: journal.rescue_tasks(now=clock()))
+    atomic_retry(lambda: _rescue(now=clock()))
     blocked = limits.blocked(clock())
     resources: dict[int, Resource] = {}
     ran = 0
@@ -100,6 +100,18 @@ def run_due(
             continue
         ran += 1
     return ran
+
+
+def _rescue(*, now: datetime) -> None:
+    """Take tasks back from dead workers; one whose last attempt killed its worker asks a person."""
+    journal.rescue_tasks(now=now)
+    error = problem("worker_died", "Every worker that tried this undo died.")
+    for task in journal.exhausted_tasks(now=now):
+        records.lock([task.record_id])
+        outstanding = [*(Outstanding.from_json(stored) for stored in task.outstanding), Outstanding(None, now)]
+        reason = TaskReason.MAX_ATTEMPTS
+        if journal.fail_task(task, reason, error=error, outstanding=outstanding, now=now):
+            _finish(task, Kind.COMPENSATION_FAILED, error=error | {"reason": reason.value}, now=now)
 
 
 def run_task(

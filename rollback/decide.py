@@ -163,7 +163,7 @@ def _task(
     status = end.status if end is not None else StepStatus(step.status)
     unknown = status is not StepStatus.APPLIED
     applied = (end.applied if end is not None else step.applied) or step.intended
-    late = Outstanding(step.snapshot_version, step.sent_at or now)
+    late = Outstanding(step.snapshot_version, now)  # at the latest: `sent` was committed before its call began
     return CompensatingTask(
         step=step, record_id=step.record_id, resource_id=step.resource_id, request_id=group.request.request_id,
         group_id=group.group_id, occurrence_id=step.occurrence_id, snapshot=step.snapshot,

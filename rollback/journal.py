@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 
 from rollback import states
 from rollback.models import CompensatingTask, Group, GroupedUpdate, Step
@@ -275,16 +275,25 @@ def fail_task(
 
 
 def rescue_tasks(*, now: datetime, limit: int = 100) -> int:
-    """Return tasks of dead workers to pending; what the dead one may have sent counts as outstanding."""
-    rows = CompensatingTask.objects.filter(status=TaskStatus.PROCESSING, lease_until__lt=now).order_by("pk")[:limit]
+    """Return tasks of dead workers to pending; what the dead one may have sent, until now, counts as outstanding."""
     rescued = 0
-    for task in rows:
-        lost = Outstanding(None, (task.lease_until or now) - timedelta(seconds=TASK_LEASE_S))
+    lost = Outstanding(None, now)
+    for task in _orphaned(now).filter(attempts__lt=F("max_attempts")).order_by("pk")[:limit]:
         rescued += _end_task(
             task, states.TASK_RESCUE, TaskStatus.PENDING, now=now, next_attempt_at=now,
             outstanding=[*task.outstanding, lost.as_json()],
         )  # fmt: skip
     return rescued
+
+
+def exhausted_tasks(*, now: datetime, limit: int = 100) -> list[CompensatingTask]:
+    """Return tasks of dead workers that had their last attempt."""
+    rows = _orphaned(now).filter(attempts__gte=F("max_attempts")).select_related("step").order_by("pk")
+    return list(rows[:limit])
+
+
+def _orphaned(now: datetime) -> QuerySet[CompensatingTask]:
+    return CompensatingTask.objects.filter(status=TaskStatus.PROCESSING, lease_until__lt=now)
 
 
 def reopen_task(
