@@ -84,7 +84,8 @@ def measure(url: str, saves: int) -> int:
     control.clear_faults()
     print(
         f"latency {os.environ['BENCH_DATABASE']:10} commit to PUT: median {median * 1000:.0f} ms, "
-        f"95 % {late * 1000:.0f} ms, {len(waits)} of {len(committed)} arrived; a save takes {durations[10] * 1000:.1f} ms with a master of 10 ms, "
+        f"95 % {late * 1000:.0f} ms, {len(waits)} of {len(committed)} arrived; "
+        f"a save takes {durations[10] * 1000:.1f} ms with a master of 10 ms, "
         f"{durations[10_000] * 1000:.1f} ms with one of 10 s",
         flush=True,
     )
