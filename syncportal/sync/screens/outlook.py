@@ -28,13 +28,10 @@ class Outlook:
     token: str
 
 
-def outlook(job: SyncJob, *, now: datetime, blocked: Blocked | None, worker_seen: bool | None = None) -> Outlook:
-    """Tell what comes next. worker_seen False: no worker is running, so nothing moves by itself."""
+def outlook(job: SyncJob, *, now: datetime, blocked: Blocked | None) -> Outlook:
+    """Tell what comes next."""
     sentence, who, when = _next(job, now=now, blocked=blocked)
     moves = job.status in IN_FLIGHT and not job.held_by
-    if moves and worker_seen is False:
-        sentence = "No worker is running, so nothing is sent. " + sentence
-        who = "Operations: start a worker"
     return Outlook(
         status=job.status,
         sentence=sentence,
