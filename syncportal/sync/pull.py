@@ -26,7 +26,7 @@ from syncportal.remote.gateway import ResourceClient, client_for
 from syncportal.remote.models import Resource
 from syncportal.remote.payloads import Page, RemoteObject
 from syncportal.remote.spec import ResourceSpec
-from syncportal.sync import conflict_store, events, records, states, transitions
+from syncportal.sync import bypassed, conflict_store, events, records, states, transitions
 from syncportal.sync.conflict_store import Opening
 from syncportal.sync.conflicts import Json
 from syncportal.sync.events import Fact, Kind
@@ -34,7 +34,7 @@ from syncportal.sync.models import Conflict, Pull, Record, SyncJob
 from syncportal.sync.records import RecordState
 from syncportal.sync.slots import NoSlot, slots
 from syncportal.sync.states import Intent
-from syncportal.sync.tasks import PULL
+from syncportal.sync.tasks import DRAIN, PULL
 from syncportal.sync.transitions import NewJob
 from syncportal.sync.validation import answer_problems
 
@@ -190,6 +190,8 @@ def _take_page(pull: Pull, page: Page, client: ResourceClient, *, asked_at: date
             valid[shown.external_id] = shown
     known = Record.objects.filter(resource=pull.resource, external_id__in=valid)
     locked = records.lock(known.values_list("pk", flat=True))
+    if bypassed.take_in(locked, now=now):
+        doorbell.ring(DRAIN)
     jobs = SyncJob.objects.select_for_update().order_by("pk").in_bulk(locked.keys())
     moved = set(known.filter(updated_at__gte=asked_at).values_list("pk", flat=True))
     free = {

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection
-from django.db.models import F, Func, JSONField, TextField, Value
+from django.db.models import F, Func, JSONField, QuerySet, TextField, Value
 from django.db.models.functions import MD5, Cast
 
 from syncportal.kernel import pointer
@@ -170,12 +170,18 @@ def dirty_ids(*, after: int, limit: int) -> tuple[list[int], int | None]:
     window = list(Record.objects.filter(pk__gt=after).order_by("pk").values_list("pk", flat=True)[:limit])
     if not window:
         return [], None
-    changed = (
-        Record.objects.filter(pk__gte=window[0], pk__lte=window[-1], deleted_at__isnull=True)
-        .annotate(now_hash=MD5(Cast("data", TextField())))
-        .exclude(content_hash=F("now_hash"))
-    )
-    return list(changed.values_list("pk", flat=True)), window[-1] if len(window) == limit else None
+    changed = _dirty(Record.objects.filter(pk__gte=window[0], pk__lte=window[-1]))
+    return changed, window[-1] if len(window) == limit else None
+
+
+def dirty_among(record_ids: Iterable[int]) -> list[int]:
+    """Return those of the records whose data was changed past us."""
+    return _dirty(Record.objects.filter(pk__in=list(record_ids)))
+
+
+def _dirty(rows: QuerySet[Record]) -> list[int]:
+    hashed = rows.filter(deleted_at__isnull=True).annotate(now_hash=MD5(Cast("data", TextField())))
+    return list(hashed.exclude(content_hash=F("now_hash")).values_list("pk", flat=True))
 
 
 def bump_dirty(record_ids: Sequence[int], *, now: datetime) -> None:
@@ -191,7 +197,7 @@ def remember_content(record_ids: Sequence[int]) -> None:
 
 
 def reborn(state: RecordState, *, spec: ResourceSpec) -> RecordState:
-    """Return the state of a record whose object is gone and shall be made anew, under a new id where the remote chooses."""
+    """Return the state of a record whose object is gone and shall be made anew (new id if the remote chooses it)."""
     unborn = replace(state, base=None, version=None, intent=Intent.CREATE)
     if spec.create_id == "client":
         return unborn

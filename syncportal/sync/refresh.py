@@ -14,6 +14,7 @@ from functools import partial
 import structlog
 from django.conf import settings
 
+from syncportal.kernel import doorbell
 from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import assert_outside_transaction, atomic_retry
 from syncportal.remote import versions
@@ -23,7 +24,7 @@ from syncportal.remote.gateway import ResourceClient, client_for
 from syncportal.remote.models import Resource
 from syncportal.remote.payloads import ReadResult, RemoteObject
 from syncportal.remote.spec import ResourceSpec
-from syncportal.sync import conflict_store, events, records, states, transitions
+from syncportal.sync import bypassed, conflict_store, events, records, states, transitions
 from syncportal.sync.claims import Logged, Send
 from syncportal.sync.conflict_store import Opening
 from syncportal.sync.conflicts import own_traces
@@ -33,6 +34,7 @@ from syncportal.sync.models import Conflict, SyncJob
 from syncportal.sync.records import RecordState
 from syncportal.sync.slots import NoSlot, slots
 from syncportal.sync.states import Intent, Status
+from syncportal.sync.tasks import DRAIN
 from syncportal.sync.validation import check_answer
 
 log = structlog.get_logger(__name__)
@@ -174,7 +176,10 @@ def _apply_now(reading: Reading, spec: ResourceSpec, *, actor: Actor) -> Result:
 
 def _apply(reading: Reading, spec: ResourceSpec, *, actor: Actor, now: datetime) -> Result:
     before = reading.before
-    state = records.lock([before.record_id]).get(before.record_id)
+    records.lock([before.record_id])
+    if bypassed.take_in([before.record_id], now=now):
+        doorbell.ring(DRAIN)
+    state = records.states_of([before.record_id]).get(before.record_id)
     job = SyncJob.objects.select_for_update().filter(pk=before.record_id).first()
     if state is None or job is None:
         return Result(before.record_id, Refreshed.MOVED, "The record does not exist any more.")
@@ -216,6 +221,9 @@ def _take(state: RecordState, job: SyncJob, shown: RemoteObject, spec: ResourceS
         return _conflict(state, job, shown, reason, base=base, fields=merge.conflicts, now=now)
     if relation == "older":
         return _conflict(state, job, shown, Conflict.Reason.STALE_REMOTE, base=base, fields=merge.conflicts, now=now)
+    if state.intent == Intent.DELETE and merge.remote_changes:
+        fields = merge.remote_changes
+        return _conflict(state, job, shown, Conflict.Reason.DELETED_LOCAL, base=base, fields=fields, now=now)
     if relation == "equal" and merge.remote_changes:
         fields = merge.conflicts or merge.remote_changes
         return _conflict(state, job, shown, Conflict.Reason.VERSION_REUSE, base=base, fields=fields, now=now)

@@ -11,7 +11,7 @@ from typing import Any
 
 from syncportal.kernel.machine import Verb
 from syncportal.remote.spec import ResourceSpec
-from syncportal.sync import conflict_store, events, records, states, transitions
+from syncportal.sync import bypassed, conflict_store, events, records, states, transitions
 from syncportal.sync.claims import Claim, Outcome
 from syncportal.sync.conflict_store import Opening
 from syncportal.sync.conflicts import Merge
@@ -70,6 +70,8 @@ def settle(outcomes: Sequence[Outcome], *, specs: Mapping[int, ResourceSpec], no
     nothing; its exchanges are kept in the log as "discarded".
     """
     revisions = records.lock_revisions(outcome.claim.record_id for outcome in outcomes)
+    past_us = bypassed.take_in(revisions, now=now)
+    revisions |= {record_id: revisions[record_id] + 1 for record_id in past_us}
     holders = dict(SyncJob.objects.filter(pk__in=revisions, status=Status.PROCESSING).values_list("pk", "claim_no"))
     mine = [o for o in outcomes if holders.get(o.claim.record_id) == o.claim.claim_no]
     needed = [o.claim.record_id for o in mine if _needs_content(o, revisions)]
@@ -115,8 +117,9 @@ def _step(
     if outcome.remote is None:
         return _Step(outcome, outcome.verb, outcome.reason, outcome.detail, _named(outcome, state), edited=edited)
     moved, merge = records.advance(state, base=outcome.base, remote=outcome.remote, spec=spec)
-    if merge.conflicts:
-        reason = Conflict.Reason.CONCURRENT_EDIT
+    if merge.conflicts or _deletes_unread(outcome, state, merge):
+        deleting = state.intent == Intent.DELETE
+        reason = Conflict.Reason.DELETED_LOCAL if deleting else Conflict.Reason.CONCURRENT_EDIT
         return _conflicting(outcome, state, spec, reason=reason, detail=reason.label, merge=merge)
     if (
         outcome.verb is states.REBASE
@@ -128,6 +131,15 @@ def _step(
         return _conflicting(outcome, state, spec, reason=reason, detail=detail, merge=merge)
     merged = merge.remote_changes if outcome.verb is states.REBASE else ()
     return _Step(outcome, outcome.verb, outcome.reason, outcome.detail, moved, edited=edited, merged=merged)
+
+
+def _deletes_unread(outcome: Outcome, state: RecordState, merge: Merge) -> bool:
+    """Tell whether the record was deleted here during the attempt, and the attempt read what others changed there."""
+    claim = outcome.claim
+    if state.intent != Intent.DELETE or claim.intent == Intent.DELETE or claim.base is None:
+        return False
+    own_answer = outcome.base is claim.current.content
+    return bool(merge.remote_changes) and not own_answer
 
 
 def _named(outcome: Outcome, state: RecordState) -> RecordState | None:

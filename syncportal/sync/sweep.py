@@ -12,12 +12,10 @@ from django.db.models import Q
 from syncportal.kernel import doorbell
 from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import atomic_retry
-from syncportal.remote.spec import spec_for
-from syncportal.sync import events, records, transitions
+from syncportal.sync import bypassed, events, records, transitions
 from syncportal.sync.drain import due_remotes
-from syncportal.sync.events import WORKER, Fact, Kind
+from syncportal.sync.events import Fact, Kind
 from syncportal.sync.models import Pull, Record, ScanPosition, SyncJob
-from syncportal.sync.open_conflicts import follow_edits
 from syncportal.sync.tasks import DRAIN, PULL, REFRESH
 
 DIRTY_SLICE = 5_000
@@ -69,19 +67,4 @@ def _find_dirty(now: datetime) -> int:
     position, _ = ScanPosition.objects.select_for_update().get_or_create(name=_DIRTY)
     found, reached = records.dirty_ids(after=position.after_id, limit=DIRTY_SLICE)
     ScanPosition.objects.filter(pk=_DIRTY).update(after_id=reached or 0)
-    locked = records.lock(found)
-    rows = Record.objects.select_related("resource__remote").filter(pk__in=locked)
-    changed = []
-    for record in rows:
-        spec = spec_for(record.resource)
-        if record.base is not None and not spec.comparator.differing(record.base, record.data):
-            records.remember_content([record.pk])
-        else:
-            changed.append(record)
-    records.bump_dirty([record.pk for record in changed], now=now)
-    transitions.arm([record.pk for record in changed], now=now)
-    specs = {record.resource_id: spec_for(record.resource) for record in changed}
-    follow_edits([locked[r.pk].counted() for r in changed], specs=specs, actor=WORKER, now=now)
-    facts = [Fact(Kind.RECORD_FOUND_DIRTY, r.pk, r.resource_id, data={"revision": r.revision + 1}) for r in changed]
-    events.write(facts, now=now)
-    return len(changed)
+    return len(bypassed.take_in(found, now=now))
