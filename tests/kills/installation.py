@@ -106,15 +106,17 @@ class Client:
 
 
 class Installation:
-    """Web, worker and client around an in-process master."""
+    """Web, worker and client around an in-process master. edited: how many objects the client edits, None for all."""
 
-    def __init__(self, *, environment: dict[str, str], master: DemoMaster, folder: Path, seed: int) -> None:
+    def __init__(
+        self, *, environment: dict[str, str], master: DemoMaster, folder: Path, seed: int, edited: int | None = None
+    ) -> None:
         self.environment, self.master, self.folder = environment, master, folder
         self.chance = random.Random(seed)
         limits = {"concurrency": 8, "total_timeout_s": 10, "connect_timeout_s": 3}
         remote = factories.make_remote(master.api_url, limits=limits)
         resource = factories.make_resource(remote)
-        self.external_ids = sorted(row["id"] for row in master.store.all("accounts"))
+        self.external_ids = sorted(row["id"] for row in master.store.all("accounts"))[:edited]
         self.records = [record.pk for record in factories.take(master, resource, *self.external_ids)]
         user = User.objects.create_superuser("killer", password="x")
         key = create_key(user, name="kills", scopes=list(Scope), expires_at=None, now=timezone.now())
@@ -151,7 +153,18 @@ class Installation:
         self.start_web()
         self.start_worker()
         self._editing.start()
-        assert until(lambda: len(self.master.writes()) > 3, seconds=40), self.logs()
+        assert until(lambda: self.pushed() > 3, seconds=40), self.logs()
+
+    def pushed(self, *, since: float = 0.0) -> int:
+        """Return how many edits the workers brought to the master. since: on the monotonic clock."""
+        mine = set(self.external_ids)
+        return sum(write.object_id in mine and write.at >= since for write in self.master.writes())
+
+    def web_answers(self) -> bool:
+        """Tell whether the web server accepts connections."""
+        with socket.socket() as line:
+            line.settimeout(1)
+            return line.connect_ex(("127.0.0.1", self.port)) == 0
 
     def kill(self, kind: str) -> int | None:
         """Kill -9 one process, restart what nobody supervises, and let the leases of the dead run out."""
@@ -208,9 +221,9 @@ class Installation:
 
     # ── the books ────────────────────────────────────────────────────────────────────────────────────────────────
     def moved_on(self, *, seconds: float) -> bool:
-        """Wait until the master applies another write."""
-        before = len(self.master.writes())
-        return until(lambda: len(self.master.writes()) > before, seconds=seconds, every=0.05)
+        """Wait until the workers bring another edit to the master."""
+        before = self.pushed()
+        return until(lambda: self.pushed() > before, seconds=seconds, every=0.05)
 
     def stop_editing(self) -> None:
         """End the client."""
