@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, Self
 
@@ -23,8 +24,11 @@ from django.conf import settings
 from django.contrib.auth.models import Group, User
 from django.core.management import call_command
 
+from syncportal.access.keys import ALL_SCOPES, create_key
 from syncportal.access.roles import OPERATIONS, OWNERS
 from syncportal.demo import DemoControl
+from syncportal.demo import groups as demo_groups
+from syncportal.kernel.clock import db_now
 from syncportal.ops.demo_story import Story, wait_until
 from syncportal.remote import configuration
 from syncportal.remote.models import Resource
@@ -103,6 +107,7 @@ class Demo:
         self._tell(password, control)
         story = Story(control=control, editor=_actor(people["olivia"]), stopped=self.stopped)
         story.begin()
+        self._send_groups(control, _key_of(people["oscar"]))
         if once:
             story.wait_until_told(self.say, alive=self._all_alive)
             return
@@ -170,6 +175,20 @@ class Demo:
             done = pull.run(pull.start(resource).pk)
             self.say(f"Pulled {done.seen} {resource.slug} from the master.")
 
+    def _send_groups(self, control: DemoControl, key: str) -> None:
+        """Send one grouped update that succeeds, one that is undone, and one that the worker has to heal."""
+        portal = demo_groups.Portal(f"http://127.0.0.1:{self.port}", key)
+        try:
+            for name in ("succeeds", "undone", "healed"):
+                self.say(f"Grouped update {name}: {demo_groups.told(demo_groups.CASES[name](portal, control))}")
+        except demo_groups.PortalError as problem:
+            raise DemoFailed(f"A grouped update was refused: {problem}") from problem
+        elsewhere = "" if control.url.endswith(f":{MASTER_PORT}") else f" --master {control.url}"
+        self.say(
+            f"More groups:  {_python()} -m syncportal.demo.groups --url {portal.url}{elsewhere} --key {key} "
+            "[succeeds|undone|healed|stuck]\n"
+        )
+
     def _tell(self, password: str, control: DemoControl) -> None:
         elsewhere = "" if control.url.endswith(f":{MASTER_PORT}") else f" --url {control.url}"
         self.say(
@@ -198,6 +217,11 @@ def _make_users(password: str) -> dict[str, User]:
         made[name] = User.objects.create_user(name, f"{name}@example.org", password, is_staff=True)
         made[name].groups.add(Group.objects.get(name=role))
     return made
+
+
+def _key_of(user: User) -> str:
+    now = db_now()
+    return create_key(user, name="demo", scopes=ALL_SCOPES, expires_at=now + timedelta(days=7), now=now)
 
 
 def _actor(user: User) -> Actor:

@@ -1,4 +1,4 @@
-"""What happens in the demo: edits flow, some fail and recover, two conflicts and a dead letter wait.
+"""What happens in the demo: edits flow, some fail and recover, two conflicts and a dead letter wait, groups are undone.
 
 Owns: the demo's edits and faults. Guarantees: it only does what people could do, through the same functions.
 Does not: start or stop anything.
@@ -14,6 +14,8 @@ import structlog
 from django.db import Error as DatabaseTrouble
 from django.db import connection
 
+from rollback.models import Group
+from rollback.states import GroupStatus
 from syncportal.demo import DemoControl
 from syncportal.demo.client import ControlError
 from syncportal.sync import local
@@ -117,11 +119,15 @@ class Story:
         failed = Event.objects.filter(kind=Kind.SYNC_FAILED).values("record_id")
         recovered = SyncJob.objects.filter(status=Status.SYNCED, record_id__in=failed)
         pushed = Event.objects.filter(kind=Kind.SYNC_SUCCEEDED)
+        groups = set(Group.objects.values_list("status", flat=True))
         seen = {
             "five pushed edits": pushed[:5].count() == 5,
             "a failed attempt": Event.objects.filter(kind=Kind.SYNC_FAILED).exists(),
             "a recovery": recovered.exists(),
             "two conflicts": Conflict.objects.open().count() >= len(CONFLICTING),
+            "an applied group": GroupStatus.APPLIED in groups,
+            "a group undone within its request": GroupStatus.ROLLED_BACK in groups,
+            "a group healed by the worker": GroupStatus.COMPENSATED in groups,
             "a dead letter": SyncJob.objects.filter(status=Status.DEAD_LETTER).exists(),
         }
         return [what for what, there in seen.items() if not there]

@@ -20,6 +20,9 @@ def test_the_demo_shows_life_and_ends_with_all_its_processes(tmp_path: Path) -> 
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "log in as   admin, oscar (operations) or olivia" in ran.stdout
     assert "fault storm-503" in ran.stdout
+    assert "Grouped update succeeds: applied" in ran.stdout
+    assert "Grouped update undone: rolled_back (rolledBack true)" in ran.stdout
+    assert "Grouped update healed: compensating (rolledBack false)" in ran.stdout
     counts = {
         line.rsplit(None, 1)[0].strip(): line.split()[-1] for line in ran.stdout.splitlines() if line[-1:].isdigit()
     }

@@ -62,8 +62,8 @@ def test_the_group_page_shows_before_applied_and_current(scene: Scene) -> None:
     listed = page(client, "group_changelist", status="needs_attention")
     assert "Needs attention (1)" in listed
     assert "g1" in listed
-    assert "1 undo waits for a person" in page(client, "compensatingtask_changelist")
-    assert "1 undo waits for a person" in client.get(reverse("admin:index")).content.decode()
+    assert "1 compensating task waits for a person" in page(client, "compensatingtask_changelist")
+    assert "1 compensating task waits for a person" in client.get(reverse("admin:index")).content.decode()
 
 
 def test_the_records_timeline_tells_the_story(scene: Scene) -> None:

@@ -187,7 +187,7 @@ def _detail(kind: str, data: Mapping[str, Any]) -> str:
 def _group_detail(data: Mapping[str, Any]) -> str:
     """Say which group it was, what went wrong, and why a person did it."""
     named = f"Group {data.get('group', '?')} of request {data.get('request', '?')}."
-    error = data.get("error")
+    error = data.get("error") if not data.get("rule") else None  # an alert follows the failure that it is about
     wrong = ""
     if isinstance(error, dict):
         at = f" at {error['occurrenceId']}" if error.get("occurrenceId") else ""
