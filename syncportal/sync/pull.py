@@ -34,7 +34,7 @@ from syncportal.sync.models import Conflict, Pull, Record, SyncJob
 from syncportal.sync.records import RecordState
 from syncportal.sync.slots import NoSlot, slots
 from syncportal.sync.states import Intent
-from syncportal.sync.tasks import DRAIN, PULL
+from syncportal.sync.tasks import DRAIN, PULL, REFRESH
 from syncportal.sync.transitions import NewJob
 from syncportal.sync.validation import answer_problems
 
@@ -235,10 +235,13 @@ def _take_known(
         return
     moved, merge = records.advance(state, base=state.base, remote=shown, spec=spec)
     relation = versions.compare(state.version, shown.version) if state.version and shown.version else ""
+    if relation == "older":  # a list may lag: the object itself is read before anybody is asked
+        transitions.request_refresh([state.id], now=now)
+        doorbell.ring(REFRESH)
+        counts.busy += 1
+        return
     reason = ""
-    if relation == "older":
-        reason = Conflict.Reason.STALE_REMOTE
-    elif relation == "equal" and merge.remote_changes:
+    if relation == "equal" and merge.remote_changes:
         reason = Conflict.Reason.VERSION_REUSE
     elif merge.conflicts:
         reason = Conflict.Reason.CONCURRENT_EDIT

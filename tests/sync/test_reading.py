@@ -8,6 +8,8 @@ from django.db import connection
 from django.utils import timezone
 
 from syncportal.demo import DemoMaster, accounts, shifts
+from syncportal.kernel.clock import db_now
+from syncportal.remote.gateway import client_for
 from syncportal.remote.models import Resource
 from syncportal.sync import operate, pull, refresh, resolve, sweep, transitions
 from syncportal.sync.models import Conflict, Event, Record, SyncJob
@@ -251,15 +253,19 @@ def test_a_pull_revives_a_deleted_record_and_deletes_none(master: DemoMaster, re
     assert kept.deleted_at is None
 
 
-def test_an_older_row_in_a_list_is_read_itself_before_anybody_is_asked(master: DemoMaster, resource: Resource) -> None:
+def test_an_older_row_in_a_list_is_read_itself_before_anybody_is_asked(
+    master: DemoMaster, resource: Resource, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pull_all(resource)
-    for n in (1, 2):
-        edit(Record.objects.get(external_id=f"ACC-000{n}"), city="Lund")
+    record = Record.objects.get(external_id="ACC-0001")
+    lagging, _ = pull._page(client_for(resource), None)
+    edit(record, city="Lund")
     drain()
-    master.faults.add("stale_version", phase="list")
-    master.faults.add("wrong_version", how="lower", phase="list")
-    pull_all(resource)
+    monkeypatch.setattr(pull, "_page", lambda *args: (lagging, db_now()))
+    assert counts(pull_all(resource)) == {"seen": 10, "unchanged": 9, "busy": 1}
+    assert refresh.refresh_requested() == 1
     assert not Conflict.objects.exists()
+    assert (job_of(record).status, job_of(record).refresh_requested_at) == (Status.SYNCED, None)
 
 
 def test_a_record_that_was_read_while_the_page_was_on_its_way_is_left_alone(
