@@ -1,16 +1,17 @@
 """`make chaos`: the long form of the kills, on SQLite and on PostgreSQL, with one line of figures for each.
 
 As a command: `python -m tests.chaos [--kills 50] [--database sqlite] [--seed N]`. Each kind of process (web, main,
-sentinel, pool member, supervisor) is killed that often;
-exit code 1 when anything was lost, doubled or did not converge.
+sentinel, pool member, supervisor) is killed that often, in the middle of edits, groups and undos; exit code 1 when
+anything was lost, doubled, half applied without an open item, or did not converge. Interrupted, it ends all it started.
 """
 
 import argparse
 import os
 import re
-import subprocess
 import sys
 import time
+
+from tests import children
 
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-s", "-m", "kills", "-p", "no:xdist", "tests/kills/test_kills.py"]
 POSTGRES = [sys.executable, "-m", "tests.postgres", "--"]
@@ -26,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     environment = {**os.environ, "CHAOS_KILLS": str(given.kills), "CHAOS_SEED": str(given.seed)}
     plain = {name: value for name, value in environment.items() if name != "DATABASE_URL"}
+    children.end_in_order()
     failed = 0
     lines: list[str] = []
     wanted = ["sqlite", "postgresql"] if given.database == "both" else [given.database]
@@ -36,11 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
         if name.lower() not in wanted:
             continue
         print(f"{name}: {given.kills} kills of each kind, seed {given.seed} …", flush=True)
-        ran = subprocess.run(command, env=surroundings, capture_output=True, text=True)
-        failed += ran.returncode != 0
-        lines += [hit.group(0) for hit in FIGURES.finditer(ran.stdout)] + ([] if ran.returncode == 0 else ["FAILED"])
-        if ran.returncode:
-            print(ran.stdout[-20_000:], ran.stderr[-5_000:], sep="\n")
+        code, printed = children.run(command, env=surroundings, capture=True)
+        failed += code != 0
+        lines += [hit.group(0) for hit in FIGURES.finditer(printed)] + ([] if code == 0 else ["FAILED"])
+        if code:
+            print(printed[-25_000:])
     print("\n".join(["", *lines]))
     return 1 if failed else 0
 

@@ -6,13 +6,14 @@ already there and names PostgreSQL wins; then no server is started.
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
+
+from tests import children
 
 
 def given_url() -> str:
@@ -44,10 +45,11 @@ def main(arguments: list[str]) -> int:
         return 2
     if command[0] == "pytest":
         command = [sys.executable, "-m", *command]
+    children.end_in_order()
     if given_url():
-        return subprocess.call(command)
+        return children.run(command)[0]
     with running_server() as url:
-        return subprocess.call(command, env={**os.environ, "DATABASE_URL": url})
+        return children.run(command, env={**os.environ, "DATABASE_URL": url})[0]
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ SUPERVISED = ("main", "sentinel", "pool member")
 KINDS = (*SUPERVISED, "supervisor")
 EDITED, GROUPED = 60, 20
 WEDGE_S = 60.0
-PATIENCE_S = 8.0
+PATIENCE_S = 4.0
 
 pytestmark = [
     pytest.mark.db,
@@ -82,7 +82,7 @@ class Stage:
             requeued += installation.requeue_dead_letters()
             return not installation.unsettled() and not groups.unsettled()
 
-        converged = until(settled, seconds=WEDGE_S + 60, every=1.0)
+        converged = until(settled, seconds=WEDGE_S + 60, every=0.3)
         client = installation.client
         statuses = list(Group.objects.values_list("status", flat=True))
         print(
