@@ -1,0 +1,80 @@
+"""Compensations reach a worker: rung for when due, worked off without a pool, quiet while a remote is blocked."""
+
+from datetime import timedelta
+
+import pytest
+from django.db.models import F
+from django_q.models import OrmQ
+
+from rollback import workers
+from rollback.models import CompensatingTask, Group
+from rollback.states import GroupStatus, TaskStatus
+from syncportal.demo import DemoMaster
+from syncportal.kernel.clock import db_now
+from syncportal.ops import duties, ticks
+from syncportal.ops.models import WorkerState
+from syncportal.ops.supervisor import PoolNews
+from syncportal.remote import limits
+from syncportal.sync.models import Record
+from tests.rollback.scene import ADDRESS, Scene
+
+pytestmark = [pytest.mark.db, pytest.mark.django_db(transaction=True)]
+RUNNING = PoolNews(WorkerState.RUNNING, 1.0, 0)
+
+
+@pytest.fixture
+def scene(master: DemoMaster) -> Scene:
+    return Scene(master)
+
+
+def waiting(scene: Scene) -> CompensatingTask:
+    """Leave a task whose first run failed and which is due now."""
+    scene.records("ACC-0001", "ACC-0002")
+    scene.break_write("ACC-0002")
+    scene.master.faults.add("status", status=503, phase="write", object_id="ACC-0001", skip=1, times=1)
+    scene.caller("owner").post(ADDRESS, scene.body("ACC-0001", "ACC-0002"))
+    CompensatingTask.objects.update(next_attempt_at=F("created_at"))
+    OrmQ.objects.all().delete()
+    return CompensatingTask.objects.get()
+
+
+def test_the_tick_rings_for_a_due_task_and_not_for_one_that_waits(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting(scene)
+    monkeypatch.setattr(duties, "overdue", lambda now: [])
+    CompensatingTask.objects.update(next_attempt_at=db_now() + timedelta(seconds=30))
+    ticks.Ticker("host", 1).tick(RUNNING)
+    assert OrmQ.objects.count() == 0
+    CompensatingTask.objects.update(next_attempt_at=db_now())
+    ticks.Ticker("host", 1).tick(RUNNING)
+    assert OrmQ.objects.count() == 1
+
+
+def test_nobody_is_rung_for_while_the_remote_is_paused_and_no_attempt_is_burnt(scene: Scene) -> None:
+    task = waiting(scene)
+    limits.pause(scene.resource.remote_id, reason="unauthorized", detail="", now=db_now())
+    assert not workers.ring_for_due(db_now())
+    workers.work(seconds=20)
+    task.refresh_from_db()
+    assert (task.status, task.attempts) == (TaskStatus.PENDING, 1)
+    limits.resume(scene.resource.remote_id, now=db_now())
+    assert workers.ring_for_due(db_now())
+
+
+def test_working_off_without_a_pool_undoes_what_is_due(scene: Scene) -> None:
+    waiting(scene)
+    assert ticks.work_off().compensated == 1
+    assert Group.objects.get().status == GroupStatus.COMPENSATED
+    assert scene.city("ACC-0001") != "Porto"
+
+
+def test_a_group_whose_request_died_is_taken_over_by_the_duty(scene: Scene) -> None:
+    scene.records("ACC-0001")
+    scene.caller("owner").post(ADDRESS, scene.body("ACC-0001"))
+    long_ago = db_now() - timedelta(minutes=5)
+    Group.objects.update(status=GroupStatus.RUNNING, lease_until=long_ago, decided_at=None)
+    assert workers.ring_for_due(db_now())
+    assert "1 groups taken over" in workers.duty(db_now())
+    assert Group.objects.get().status == GroupStatus.COMPENSATING
+    assert Record.objects.get().steps.get().task.status == TaskStatus.PENDING
