@@ -100,15 +100,20 @@ class _Drain:
 
     def run(self) -> DrainReport:
         """Loop until no lane has anything under way and none finds more to claim."""
+        batches: list[tuple[Lane, list[Outcome]]] = []
         try:
             while True:
+                if any(outcome.error_kind for _, outcomes in batches for outcome in outcomes):
+                    self._write_back_all(batches)  # what it says to the breaker comes before new claims
+                    batches = []
                 now = self.clock()
                 claimed = self._claim(now) if self._starting() else self._give_back_slots(now)
-                if not self._under_way() and not claimed:
+                self._write_back_all(batches)
+                if not self._under_way() and not claimed and not batches:
                     if not self._waits_for_tokens():
                         break
                     time.sleep(POLL_S)
-                self._settle(self._finished())
+                batches = self._collect(self._finished())
             self.report.left_over = not self._starting() and bool(due_remotes(self.clock()))
             return self.report
         finally:
@@ -172,15 +177,22 @@ class _Drain:
             done |= wait(rest, timeout=BATCH_WAIT_S)[0]
         return list(done)
 
-    def _settle(self, futures: Iterable[Future]) -> None:
+    def _collect(self, futures: Iterable[Future]) -> list[tuple[Lane, list[Outcome]]]:
+        """Take finished attempts off their lanes, so that the next claim can fill the slots before they are stored."""
         finished = set(futures)
+        batches = []
         for lane in self.lanes.values():
-            outcomes = []
-            for future in [future for future in lane.running if future in finished]:
+            ended = [future for future in lane.running if future in finished]
+            outcomes = [future.result() for future in ended]
+            for future in ended:
                 del lane.running[future]
-                outcomes.append(future.result())
             if outcomes:
-                self._write_back(lane, outcomes)
+                batches.append((lane, outcomes))
+        return batches
+
+    def _write_back_all(self, batches: Iterable[tuple[Lane, list[Outcome]]]) -> None:
+        for lane, outcomes in batches:
+            self._write_back(lane, outcomes)
 
     def _write_back(self, lane: Lane, outcomes: list[Outcome]) -> None:
         """Store a batch; if the database refuses it, store what can be stored one by one."""
