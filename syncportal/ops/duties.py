@@ -14,10 +14,11 @@ from django.db import close_old_connections
 from django.db.models import F, Q
 
 from rollback import workers as compensations
+from syncportal.access import idempotency
 from syncportal.kernel.clock import db_now
 from syncportal.ops import notices
 from syncportal.ops.models import Duty
-from syncportal.sync import audit, sweep
+from syncportal.sync import audit, retention, sweep
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +51,10 @@ def _seal(now: datetime) -> str:
     return f"{audit.seal(now)} sealed"
 
 
+def _forget(now: datetime) -> str:
+    return f"{retention.prune(now)} entries, {idempotency.prune(now=now)} stored answers removed"
+
+
 DUTIES: tuple[DutySpec, ...] = (
     DutySpec("sweep", 60, "Rescues jobs of dead workers, finds changes made past us, rings for what is due.", _sweep),
     DutySpec("compensations", 60, "Takes over groups of dead requests, rings for undos that wait.", compensations.duty),
@@ -57,6 +62,7 @@ DUTIES: tuple[DutySpec, ...] = (
     DutySpec(
         "notices", 60, "Mails operations about dead letters, failed undos and refused credentials.", notices.send_due
     ),
+    DutySpec("retention", 3600, "Removes history of more than 90 days, a slice at a time.", _forget),
     DutySpec("retry", 300, "Rings for retries whose time has come.", _retry),
 )
 

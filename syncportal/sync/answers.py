@@ -22,6 +22,7 @@ from syncportal.sync.validation import Report, Verdict, check_answer
 
 APPLIED = "The remote applied it, local not updated: "
 UNTOUCHED = "Nothing was sent: "
+STILL_IN_DOUBT = "It is still unknown whether an earlier write arrived: "
 
 
 class Stop(Exception):
@@ -118,7 +119,12 @@ class Attempt:
         if failed is not None and failed.code == "older":
             why = Conflict.Reason.STALE_REMOTE
             return self.conflict(why, remote=shown, base=self.claim.base, detail=failed.detail, sends=self.unsettled)
-        return self.rejected_write() if self.sending else self._rejected(UNTOUCHED, self.unsettled)
+        return self.rejected_write() if self.sending else self._rejected(self.unwritten, self.unsettled)
+
+    @property
+    def unwritten(self) -> str:
+        """Return how a rejection begins when this attempt wrote nothing."""
+        return STILL_IN_DOUBT if self.claim.sends else UNTOUCHED
 
     # --- what a write came to
 
@@ -169,7 +175,7 @@ class Attempt:
         """Build the outcome of a remote's error."""
         detail = error.detail
         if verb is states.REJECT:
-            detail = (APPLIED if self.sending else UNTOUCHED) + detail
+            detail = (APPLIED if self.sending else self.unwritten) + detail
         return self.outcome(
             verb, reason=reason, detail=detail, error_kind=str(error.kind), error_code=error.code, **particulars
         )

@@ -798,3 +798,17 @@ def test_signing_in_that_fails_for_a_while_costs_no_job(master: DemoMaster, cloc
     drain(clock)
     job = job_of(record)
     assert job.status == Status.RETRY_PENDING, (job.status, job.reason, job.detail)
+
+
+def test_a_read_back_that_cannot_be_trusted_does_not_claim_that_nothing_was_sent(
+    master: DemoMaster, record: Record, clock: Clock
+) -> None:
+    edit(record, city="Lund")
+    master.faults.add("reset_after", phase="update", times=1)
+    drain(clock)
+    clock.to(job_of(record).due_at)
+    master.faults.add("html", phase="detail")
+    drain(clock)
+    job = job_of(record)
+    assert (job.status, job.in_doubt) == (Status.VALIDATION_FAILED, True)
+    assert job.detail.startswith("It is still unknown whether an earlier write arrived")
