@@ -1,4 +1,4 @@
-"""A fixture for tests of the engine that need rows but no real remote: `from tests.crash.engine import base`."""
+"""The fixture of tests of the engine that need rows but no real remote; conftest files hand it out as `base`."""
 
 from collections.abc import Iterator
 from typing import Any

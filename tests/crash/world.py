@@ -20,8 +20,9 @@ from rollback.models import GroupedUpdate
 from rollback.plan import Plan, PlannedGroup, PlannedStep
 from syncportal.remote.models import Remote, Resource
 from syncportal.remote.spec import spec_for
-from syncportal.sync import records, transitions
+from syncportal.sync import local, records, transitions
 from syncportal.sync.events import Actor
+from syncportal.sync.models import Record
 from syncportal.sync.records import RecordState
 from syncportal.sync.states import Intent
 from tests.crash import database
@@ -133,6 +134,10 @@ class Base:
     clock: list[Clock] = field(default_factory=lambda: [Clock()])
     rows: dict[str, database.Kept] = field(default_factory=dict)
 
+    def now(self) -> datetime:
+        """Return the time of the run that is under way."""
+        return self.clock[0]()
+
     def remove(self) -> None:
         """Remove what was made; the tables of runs must be empty."""
         remote_id = next(iter(self.resources.values())).remote_id
@@ -171,9 +176,8 @@ def prepared() -> Iterator[Base]:
     }
     base = Base(user.pk, resources, Tracker())
     with ExitStack() as stack:
-        now = lambda: base.clock[0]()  # noqa: E731
         for name, replacement in {
-            "rollback.accept.db_now": now,
+            "rollback.accept.db_now": base.now,
             "rollback.compensate.slots": lambda remote, want: nullcontext(1),
             "rollback.compensate.log": MagicMock(),
             "syncportal.remote.limits.report": lambda *a, **k: None,
@@ -205,6 +209,7 @@ class World:
         self.clients = {self.resource.pk: self.client}
         self.pool: Executor = Inline()
         self.budget: Budget | None = None
+        self.edited: dict[str, str] = {}
         self.said: list[Said] = []
         self.answer: dict[str, Any] | None = None
         self.problems: list[str] = []
@@ -277,17 +282,24 @@ class World:
         self.points = self.tracker.labels
         self.say()
 
-    def perform(self) -> None:
+    def perform(self, request_id: str = "request") -> None:
         """Accept and carry out; the negative controls replace this."""
         steps = tuple(
             PlannedStep(self.resource.slug, name, WANTED[name], None, f"/groups/0/updates/{n}")
             for n, name in enumerate(self.objects)
         )
-        plan = Plan("request", (PlannedGroup("g", steps),), False, "hash")
+        plan = Plan(request_id, (PlannedGroup("g", steps),), False, "hash")
         actor = Actor("user", self.base.user_id, "user")
         accepted = accept.accept(plan, {self.resource.slug: self.resource}, actor=actor)
         budget = self.budget or Budget(call_s=10, request_s=25)
         groups.carry_out(accepted.request, self.clients, budget=budget, pool=self.pool, clock=self.clock)
+
+    def edit(self, name: str) -> None:
+        """Let a person edit a record's y, whoever holds the record."""
+        row = Record.objects.get(external_id=name)
+        value = f"edit-{len(self.edited)}-{row.revision}"
+        local.save(local.Edit(row.pk, {"y": value}), actor=Actor("user", self.base.user_id, "user"))
+        self.edited[name] = value
 
     # --- recovery
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from syncportal.demo import DemoMaster, accounts, shifts
+from tests.crash.engine import base as base
 
 
 @pytest.fixture(autouse=True)

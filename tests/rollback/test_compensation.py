@@ -11,7 +11,6 @@ from syncportal.remote.errors import Throttled
 from syncportal.sync import resolve
 from syncportal.sync.events import Actor
 from syncportal.sync.models import Conflict, Event, SyncJob
-from tests.crash.engine import base  # noqa: F401
 from tests.crash.remote import Fault, ThirdParty
 from tests.crash.world import Base, Scenario, World
 

@@ -14,7 +14,6 @@ from rollback.models import CompensatingTask, Group, Step
 from syncportal.sync import local
 from syncportal.sync.events import Actor
 from syncportal.sync.models import Conflict, Record, SyncJob
-from tests.crash.engine import base  # noqa: F401
 from tests.crash.remote import Fault, ThirdParty
 from tests.crash.world import Base, Scenario, World
 
@@ -56,7 +55,7 @@ def group() -> Group:
 # --- time
 
 
-def test_a_call_has_all_its_time_from_its_start_not_from_when_it_was_queued(base: Base) -> None:  # noqa: F811
+def test_a_call_has_all_its_time_from_its_start_not_from_when_it_was_queued(base: Base) -> None:
     world = World(base, Scenario())
     left, read = [], world.client.read
 
@@ -72,7 +71,7 @@ def test_a_call_has_all_its_time_from_its_start_not_from_when_it_was_queued(base
     assert len(left) == 2 and min(left) > 0.9
 
 
-def test_at_the_end_of_the_forward_time_what_was_sent_is_undone(base: Base) -> None:  # noqa: F811
+def test_at_the_end_of_the_forward_time_what_was_sent_is_undone(base: Base) -> None:
     world = World(base, Scenario())
     world.budget = Budget(call_s=10, request_s=25)
     during(world, 2, lambda: object.__setattr__(world.budget, "began", world.budget.began - 16))
@@ -82,7 +81,7 @@ def test_at_the_end_of_the_forward_time_what_was_sent_is_undone(base: Base) -> N
     assert world.remote.objects["A"].data["x"] == 1
 
 
-def test_a_group_that_no_time_was_left_to_begin_is_rejected(base: Base) -> None:  # noqa: F811
+def test_a_group_that_no_time_was_left_to_begin_is_rejected(base: Base) -> None:
     world = World(base, Scenario())
     world.budget = Budget(call_s=10, request_s=25)
     during(world, 1, lambda: object.__setattr__(world.budget, "began", world.budget.began - 16))
@@ -91,7 +90,7 @@ def test_a_group_that_no_time_was_left_to_begin_is_rejected(base: Base) -> None:
     assert world.remote.log == [] and job("A").held_by == job("B").held_by == ""
 
 
-def test_undoing_stops_when_the_whole_time_is_over_and_the_worker_goes_on(base: Base) -> None:  # noqa: F811
+def test_undoing_stops_when_the_whole_time_is_over_and_the_worker_goes_on(base: Base) -> None:
     world = World(base, Scenario(faults=((3, Fault.REJECTED),)))
     world.budget = Budget(call_s=10, request_s=25)
     during(world, 3, lambda: object.__setattr__(world.budget, "began", world.budget.began - 25))
@@ -105,7 +104,7 @@ def test_undoing_stops_when_the_whole_time_is_over_and_the_worker_goes_on(base: 
 # --- one writer at a time
 
 
-def test_records_are_held_while_the_group_runs_and_free_afterwards(base: Base) -> None:  # noqa: F811
+def test_records_are_held_while_the_group_runs_and_free_afterwards(base: Base) -> None:
     world, seen = World(base, Scenario()), []
     during(world, 3, lambda: seen.extend([job("A").held_by, job("B").held_by]))
     world.run()
@@ -113,14 +112,14 @@ def test_records_are_held_while_the_group_runs_and_free_afterwards(base: Base) -
     assert (job("A").held_by, job("B").held_by) == ("", "")
 
 
-def test_a_task_takes_over_the_hold_of_what_was_sent_and_the_rest_is_released(base: Base) -> None:  # noqa: F811
+def test_a_task_takes_over_the_hold_of_what_was_sent_and_the_rest_is_released(base: Base) -> None:
     world, seen = World(base, Scenario(faults=((3, Fault.REJECTED),))), []
     during(world, 4, lambda: seen.extend([job("A").held_by, job("B").held_by]))
     world.run()
     assert seen == [f"task:{CompensatingTask.objects.get().task_id}", ""]
 
 
-def test_a_record_with_an_edit_under_way_is_not_taken_and_nothing_is_stored(base: Base) -> None:  # noqa: F811
+def test_a_record_with_an_edit_under_way_is_not_taken_and_nothing_is_stored(base: Base) -> None:
     world = World(base, Scenario())
     edit("B", y=5)
     with pytest.raises(RecordBusy) as refused:
@@ -129,14 +128,14 @@ def test_a_record_with_an_edit_under_way_is_not_taken_and_nothing_is_stored(base
     assert (Group.objects.count(), job("A").held_by) == (0, "")
 
 
-def test_a_held_record_is_not_taken_twice(base: Base) -> None:  # noqa: F811
+def test_a_held_record_is_not_taken_twice(base: Base) -> None:
     world = World(base, Scenario())
     SyncJob.objects.filter(record__external_id="A").update(held_by="task:x")
     with pytest.raises(RecordBusy, match="compensating task"):
         world.perform()
 
 
-def test_recovery_stops_the_request_that_it_took_over_from(base: Base) -> None:  # noqa: F811
+def test_recovery_stops_the_request_that_it_took_over_from(base: Base) -> None:
     world = World(base, Scenario())
 
     def taken_over() -> None:
@@ -154,7 +153,7 @@ def test_recovery_stops_the_request_that_it_took_over_from(base: Base) -> None: 
 # --- edits meanwhile
 
 
-def test_an_edit_made_while_held_waits_and_is_due_after_the_release(base: Base) -> None:  # noqa: F811
+def test_an_edit_made_while_held_waits_and_is_due_after_the_release(base: Base) -> None:
     world = World(base, Scenario())
     during(world, 3, lambda: edit("A", y="edited"))
     world.run()
@@ -164,7 +163,7 @@ def test_an_edit_made_while_held_waits_and_is_due_after_the_release(base: Base) 
     assert record("A").base == world.remote.shown("A")
 
 
-def test_an_edit_made_while_held_survives_the_undo(base: Base) -> None:  # noqa: F811
+def test_an_edit_made_while_held_survives_the_undo(base: Base) -> None:
     world = World(base, Scenario(faults=((3, Fault.REJECTED),)))
     during(world, 3, lambda: edit("A", y="edited"))
     world.run()
@@ -173,7 +172,7 @@ def test_an_edit_made_while_held_survives_the_undo(base: Base) -> None:  # noqa:
     assert record("A").version == str(world.remote.objects["A"].version)
 
 
-def test_an_edit_of_the_field_that_the_group_changes_asks_a_person(base: Base) -> None:  # noqa: F811
+def test_an_edit_of_the_field_that_the_group_changes_asks_a_person(base: Base) -> None:
     world = World(base, Scenario())
     during(world, 3, lambda: edit("A", x="edited"))
     world.run()
@@ -182,7 +181,7 @@ def test_an_edit_of_the_field_that_the_group_changes_asks_a_person(base: Base) -
     assert (conflict.local["x"], conflict.remote["x"], job("A").held_by) == ("edited", "ours-A", "")
 
 
-def test_a_conflict_found_by_the_snapshot_shows_what_the_group_made_of_it(base: Base) -> None:  # noqa: F811
+def test_a_conflict_found_by_the_snapshot_shows_what_the_group_made_of_it(base: Base) -> None:
     world = World(base, Scenario(thirds=(ThirdParty(0, "A", "y"),)))
     during(world, 0, lambda: edit("A", y="edited"))
     world.run()
@@ -195,7 +194,7 @@ def test_a_conflict_found_by_the_snapshot_shows_what_the_group_made_of_it(base: 
 
 
 @pytest.fixture
-def unknown(base: Base) -> Callable[..., World]:  # noqa: F811
+def unknown(base: Base) -> Callable[..., World]:
     """Make a world in which B has no record."""
 
     def make(**particulars: Any) -> World:
@@ -247,20 +246,20 @@ def test_an_edit_of_a_record_made_for_a_rejected_group_is_kept(unknown: Callable
 # --- several at once
 
 
-def test_a_policy_of_two_commits_both_intents_before_the_first_is_sent(base: Base) -> None:  # noqa: F811
+def test_a_policy_of_two_commits_both_intents_before_the_first_is_sent(base: Base) -> None:
     world, seen = World(base, Scenario(mode="parallel")), []
     during(world, 2, lambda: seen.extend(Step.objects.order_by("position").values_list("status", flat=True)))
     world.run()
     assert (seen, group().status) == (["sent", "sent"], "applied")
 
 
-def test_what_is_under_way_at_a_failure_is_waited_for_and_undone(base: Base) -> None:  # noqa: F811
+def test_what_is_under_way_at_a_failure_is_waited_for_and_undone(base: Base) -> None:
     world = World(base, Scenario(mode="parallel", faults=((2, Fault.REJECTED),))).run()
     assert [step.status for step in Step.objects.order_by("position")] == ["failed", "undone"]
     assert (group().status, world.remote.objects["B"].data["x"]) == ("rolled_back", 1)
 
 
-def test_one_after_another_nothing_is_sent_after_a_failure(base: Base) -> None:  # noqa: F811
+def test_one_after_another_nothing_is_sent_after_a_failure(base: Base) -> None:
     world = World(base, Scenario(faults=((2, Fault.REJECTED),))).run()
     assert [step.status for step in Step.objects.order_by("position")] == ["failed", "untouched"]
     assert [call.kind for call in world.remote.calls] == ["read", "read", "write"]
