@@ -98,7 +98,12 @@ def judge(
         return Decision(Next.CONFLICT, base=base, sends=unsettled, why=why)
     if not merge.local_changes:
         ours = any(send.operation != Intent.DELETE for send in claim.sends)
-        return Decision(Next.COMPLETE if ours else Next.SKIP, base=base, sends=unsettled)
+        # A late delivery of what is already there changes nothing: it is no reason to stay in doubt.
+        unlike = tuple(
+            send for send in unsettled
+            if send.content is None or spec.comparator.differing(send.content, shown.data)
+        )  # fmt: skip
+        return Decision(Next.COMPLETE if ours else Next.SKIP, base=base, sends=unlike)
     if as_expected and not spec.comparator.differing(claim.base or {}, shown.data):
         return Decision(Next.SEND, base=base, sends=unsettled)
     if claim.rebases >= MAX_REBASES:
