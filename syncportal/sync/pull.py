@@ -40,6 +40,7 @@ from syncportal.sync.validation import answer_problems
 
 LEASE_S = 60.0
 PAUSE_S = 30.0
+WAIT_S = 30.0
 
 
 class PullRefused(Exception):
@@ -95,7 +96,7 @@ def run(pull_id: int, *, seconds: float | None = None, progress: Callable[[Pull]
     try:
         while seconds is None or time.monotonic() - started < seconds:
             pull = Pull.objects.select_related("resource__remote").get(pk=pull_id)
-            with slots(client.spec.remote, want=1):
+            with slots(client.spec.remote, want=1, wait_s=WAIT_S if seconds is None else min(WAIT_S, seconds)):
                 page, asked_at = _page(client, pull.cursor)
             looping = page.next is not None and (page.next in seen_cursors or page.next == pull.cursor)
             counts = atomic_retry(partial(_take_page, pull, page, client, asked_at=asked_at))
