@@ -96,15 +96,21 @@ def check_remotes(resources: Mapping[str, Resource], plan: Plan) -> None:
 def accept(plan: Plan, resources: Mapping[str, Resource], *, actor: Actor) -> Accepted:
     """Store and hold everything, or nothing; raises RecordBusy, KeyReused or StillRunning."""
     request_id = plan.request_id or uuid.uuid4().hex
+
+    def store() -> GroupedUpdate:
+        return atomic_retry(lambda: _store(plan, resources, request_id=request_id, actor=actor, now=db_now()))
+
     try:
-        request = atomic_retry(lambda: _store(plan, resources, request_id=request_id, actor=actor, now=db_now()))
-    except (IntegrityError, RecordBusy):
+        return Accepted(store(), fresh=True)
+    except (IntegrityError, RecordBusy) as refused:
         # The same request may just have been stored by somebody faster, who now holds its records.
         found = earlier(plan, actor=actor)
-        if found is None:
+        if found is not None:
+            return Accepted(found, fresh=False)
+        if isinstance(refused, RecordBusy):
             raise
-        return Accepted(found, fresh=False)
-    return Accepted(request, fresh=True)
+    # Another request made the record of an unknown object at the same moment: it is known, and held, now.
+    return Accepted(store(), fresh=True)
 
 
 def _store(

@@ -284,15 +284,19 @@ class World:
 
     def perform(self, request_id: str = "request") -> None:
         """Accept and carry out; the negative controls replace this."""
+        request = self.accepted(request_id)
+        budget = self.budget or Budget(call_s=10, request_s=25)
+        groups.carry_out(request, self.clients, budget=budget, pool=self.pool, clock=self.clock)
+
+    def accepted(self, request_id: str) -> GroupedUpdate:
+        """Store the request and hold its records."""
         steps = tuple(
             PlannedStep(self.resource.slug, name, WANTED[name], None, f"/groups/0/updates/{n}")
             for n, name in enumerate(self.objects)
         )
         plan = Plan(request_id, (PlannedGroup("g", steps),), False, "hash")
         actor = Actor("user", self.base.user_id, "user")
-        accepted = accept.accept(plan, {self.resource.slug: self.resource}, actor=actor)
-        budget = self.budget or Budget(call_s=10, request_s=25)
-        groups.carry_out(accepted.request, self.clients, budget=budget, pool=self.pool, clock=self.clock)
+        return accept.accept(plan, {self.resource.slug: self.resource}, actor=actor).request
 
     def edit(self, name: str) -> None:
         """Let a person edit a record's y, whoever holds the record."""

@@ -1,13 +1,15 @@
 """The forward phase: time, order, parallel sends, and what happens to the records meanwhile."""
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from django.db import connection
 
-from rollback import journal
+from rollback import holding, journal
 from rollback.budget import Budget
 from rollback.holding import RecordBusy
 from rollback.models import CompensatingTask, Group, Step
@@ -15,7 +17,7 @@ from syncportal.sync import local
 from syncportal.sync.events import Actor
 from syncportal.sync.models import Conflict, Record, SyncJob
 from tests.crash.remote import Fault, ThirdParty
-from tests.crash.world import Base, Scenario, World
+from tests.crash.world import Base, Scenario, World, prepared
 
 PERSON = Actor("user", label="pat")
 
@@ -263,3 +265,38 @@ def test_one_after_another_nothing_is_sent_after_a_failure(base: Base) -> None:
     world = World(base, Scenario(faults=((2, Fault.REJECTED),))).run()
     assert [step.status for step in Step.objects.order_by("position")] == ["failed", "untouched"]
     assert [call.kind for call in world.remote.calls] == ["read", "read", "write"]
+
+
+@pytest.mark.db
+@pytest.mark.django_db(transaction=True)
+def test_two_requests_that_make_a_record_for_one_unknown_object_at_once_do_not_clash() -> None:
+    with prepared() as made:
+        world = World(made, Scenario())
+        SyncJob.objects.all().delete()
+        Record.objects.all().delete()
+        gate, outcomes = threading.Barrier(2), []
+        real = holding._placeholders
+
+        def together(missing: Any, *args: Any, **kwargs: Any) -> Any:
+            if missing and connection.vendor == "postgresql":
+                gate.wait(5)
+            return real(missing, *args, **kwargs)
+
+        def send(name: str) -> None:
+            try:
+                world.accepted(name)
+                outcomes.append("accepted")
+            except Exception as error:
+                outcomes.append(type(error).__name__)
+            finally:
+                connection.close()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(holding, "_placeholders", together)
+            senders = [threading.Thread(target=send, args=(name,)) for name in ("one", "two")]
+            for sender in senders:
+                sender.start()
+            for sender in senders:
+                sender.join(20)
+        assert sorted(outcomes) == ["RecordBusy", "accepted"]
+        assert Record.objects.count() == 2
