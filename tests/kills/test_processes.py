@@ -13,6 +13,7 @@ from django_q.models import Schedule
 
 from syncportal.demo import DemoMaster, accounts
 from syncportal.ops import heartbeat
+from syncportal.ops.duties import DUTIES
 from syncportal.ops.models import Duty, Heartbeat
 from syncportal.sync import local
 from tests.kills.installation import OPERATOR, Installation, children_of, until
@@ -93,12 +94,13 @@ def test_nobody_outlives_a_supervisor_killed_together_with_its_pools_main_proces
 
 
 def test_a_malformed_schedule_is_mended_and_the_duties_go_on(installation: Installation) -> None:
-    assert until(lambda: Schedule.objects.count() == 4, seconds=10)
+    assert until(lambda: Schedule.objects.count() == len(DUTIES), seconds=10)
     Schedule.objects.filter(name="sweep").update(args="((((")
     Schedule.objects.create(name="theirs", func="os.system", args="'true'", next_run=timezone.now())
     assert pushed(installation, 1, seconds=5)
     assert until(
-        lambda: Schedule.objects.filter(args="('sweep',)").exists() and Schedule.objects.count() == 4, seconds=15
+        lambda: Schedule.objects.filter(args="('sweep',)").exists() and Schedule.objects.count() == len(DUTIES),
+        seconds=15,
     )
     assert until(lambda: Duty.objects.filter(name="sweep", last_ok=True).exists(), seconds=30)
 
