@@ -61,6 +61,10 @@ bench: $(STAMP) ## Measure against the limits: push, latency
 
 chaos: $(STAMP) ## The long forms: 50 kills per kind and database, soak
 	$(BIN)/python -m tests.chaos
+	$(BIN)/python -m tests.crash --runs 50000
+	$(BIN)/python -m tests.crash --steps 3 --core
+	$(BIN)/python -m tests.crash --steps 3 --runs 20000
+	$(BIN)/python -m tests.crash --controls --runs 5000
 
 lock: $(STAMP) ## Lock the newest matching versions, with hashes
 	$(BIN)/python -m pip install --quiet uv
