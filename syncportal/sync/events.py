@@ -177,3 +177,13 @@ def set_seals(seals: Mapping[int, str]) -> int:
     """Store the seals of events that have none yet, by event id; return how many were stored."""
     rows = [{"pk": pk, "seal": seal} for pk, seal in seals.items()]
     return len(update_rows(Event, rows, where="t.seal = ''"))
+
+
+def forget(event_ids: Iterable[int]) -> int:
+    """Remove events that are old enough and return how many."""
+    return Event.objects.filter(pk__in=list(event_ids)).delete()[0]
+
+
+def forget_logs(log_ids: Iterable[int]) -> int:
+    """Remove exchanges that are old enough and return how many."""
+    return SyncLog.objects.filter(pk__in=list(log_ids)).delete()[0]

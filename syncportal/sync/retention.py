@@ -15,8 +15,9 @@ from django.db.models import F, Model, Q, Window
 from django.db.models.functions import RowNumber
 
 from syncportal.kernel.tx import atomic_retry
+from syncportal.sync import events, scan_positions
 from syncportal.sync.audit import PEOPLE
-from syncportal.sync.models import Event, ScanPosition, SyncLog
+from syncportal.sync.models import Event, SyncLog
 
 KEPT_FOR: Final = timedelta(days=90)
 KEPT_PER_RECORD: Final = 20
@@ -41,14 +42,13 @@ def _prune(table: type[Model], which: Q, *, name: str, now: datetime, until: flo
 
 def _batch(table: type[Model], which: Q, *, name: str, before: datetime) -> tuple[int, bool]:
     """Look at the next rows that are old enough; return how many were removed, and whether there are more."""
-    position, _ = ScanPosition.objects.select_for_update().get_or_create(name=name)
-    rows = table._default_manager.filter(which, at__lt=before, pk__gt=position.after_id).order_by("pk")
+    rows = table._default_manager.filter(which, at__lt=before, pk__gt=scan_positions.locked(name)).order_by("pk")
     found = list(rows.values_list("pk", "record_id")[:BATCH])
     more = len(found) == BATCH
-    ScanPosition.objects.filter(pk=name).update(after_id=found[-1][0] if more else 0)
+    scan_positions.move(name, to=found[-1][0] if more else 0)
     kept = _newest(table, {record_id for _, record_id in found if record_id is not None})
-    gone = table._default_manager.filter(pk__in=[pk for pk, _ in found if pk not in kept]).delete()[0]
-    return gone, more
+    old = [pk for pk, _ in found if pk not in kept]
+    return (events.forget_logs(old) if table is SyncLog else events.forget(old)), more
 
 
 def _newest(table: type[Model], record_ids: Iterable[int]) -> set[int]:

@@ -1,7 +1,6 @@
 """The safety net: picks up what fell through. Losing any of its runs costs time, never work.
 
-Rescues jobs of dead workers, finds records changed past us, and rings for whatever is due. Owns
-ScanPosition.
+Rescues jobs of dead workers, finds records changed past us, and rings for whatever is due.
 """
 
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from django.db.models import Q
 from syncportal.kernel import doorbell
 from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import atomic_retry
-from syncportal.sync import bypassed, events, records, transitions
+from syncportal.sync import bypassed, events, records, scan_positions, transitions
 from syncportal.sync.drain import due_remotes
 from syncportal.sync.events import Fact, Kind
-from syncportal.sync.models import Pull, Record, ScanPosition, SyncJob
+from syncportal.sync.models import Pull, Record, SyncJob
 from syncportal.sync.tasks import DRAIN, PULL, REFRESH
 
 DIRTY_SLICE = 5_000
@@ -64,7 +63,6 @@ def _rescue(now: datetime) -> int:
 
 def _find_dirty(now: datetime) -> int:
     """Look at the next slice of records for content that was changed without telling us, and arm it."""
-    position, _ = ScanPosition.objects.select_for_update().get_or_create(name=_DIRTY)
-    found, reached = records.dirty_ids(after=position.after_id, limit=DIRTY_SLICE)
-    ScanPosition.objects.filter(pk=_DIRTY).update(after_id=reached or 0)
+    found, reached = records.dirty_ids(after=scan_positions.locked(_DIRTY), limit=DIRTY_SLICE)
+    scan_positions.move(_DIRTY, to=reached or 0)
     return len(bypassed.take_in(found, now=now))

@@ -16,7 +16,7 @@ WRITERS: dict[str, tuple[str, ...]] = {
     "Event": ("syncportal/sync/events.py",),
     "Conflict": ("syncportal/sync/conflict_store.py",),
     "Pull": ("syncportal/sync/pull.py",),
-    "ScanPosition": ("syncportal/sync/sweep.py",),
+    "ScanPosition": ("syncportal/sync/scan_positions.py",),
     "Remote": ("syncportal/remote/configuration.py",),
     "Resource": ("syncportal/remote/configuration.py",),
     "Gate": ("syncportal/remote/limits.py",),
