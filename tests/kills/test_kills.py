@@ -29,7 +29,7 @@ SUPERVISED = ("main", "sentinel", "pool member")
 KINDS = (*SUPERVISED, "supervisor")
 EDITED, GROUPED = 60, 20
 WEDGE_S = 60.0
-PATIENCE_S = 4.0
+PATIENCE_S = 2.5
 
 pytestmark = [
     pytest.mark.db,
@@ -143,6 +143,7 @@ def test_killed_workers_lose_nothing_and_double_nothing(stage: Stage) -> None:
         patience = PATIENCE_S if kind != "pool member" else 2.0 if moving else 0.0
         moving = installation.moved_on(seconds=patience)
     assert installation.killed == dict.fromkeys(KINDS, KILLS)
+    assert stage.in_the_middle["undo"] > 0
     stage.settle()
     assert len(installation.client.acknowledged) > EDITED / 2
 
