@@ -1,7 +1,7 @@
 """Grouped updates beside a bare client that makes the same GETs and PUTs, in one run.
 
-Groups of 10 and 100 accounts, one step after another and 16 at once. The bare client reads all objects with 16 threads and
-then writes them in the same way, without journal, locks, validation or undo. Ends with 16 clients at once.
+Groups of 10 and 100 accounts, one step after another and 16 at once. The bare client reads all objects with 16 threads
+and then writes them in the same way, without journal, locks, validation or undo. Ends with 16 clients at once.
 `python -m bench.groups [--latency-ms 50] [--rounds 5] [--database sqlite postgresql]`
 """
 

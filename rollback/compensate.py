@@ -227,10 +227,12 @@ def _tell_remote(task: CompensatingTask, result: Undone, client: Client, *, now:
     remote = client.spec.remote
     kind = ErrorKind(result.error_kind) if result.error_kind else None
     results = [CallResult(kind=kind, record_id=task.record_id)]
-    limits.report(remote.remote_id, results, breaker=remote.breaker, now=now)
+    facts = []
+    if limits.report(remote.remote_id, results, breaker=remote.breaker, now=now) == "opened":
+        facts.append(Fact(Kind.BREAKER_OPENED, remote_id=remote.remote_id, data={"remote": remote.slug}))
     if result.pause and limits.pause(remote.remote_id, reason="unauthorized", detail=result.detail, now=now):
-        fact = Fact(Kind.REMOTE_PAUSED, remote_id=remote.remote_id, data={"remote": remote.slug})
-        events.write([fact], now=now)
+        facts.append(Fact(Kind.REMOTE_PAUSED, remote_id=remote.remote_id, data={"remote": remote.slug}))
+    events.write(facts, now=now)
 
 
 def recover(*, clock: Callable[[], datetime] = db_now) -> int:

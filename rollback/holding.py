@@ -15,6 +15,7 @@ from syncportal.remote.spec import ResourceSpec, spec_for
 from syncportal.sync import conflict_store, records, transitions
 from syncportal.sync.claims import Json
 from syncportal.sync.conflict_store import Opening
+from syncportal.sync.conflicts import unsent_changes
 from syncportal.sync.models import Conflict, Record, SyncJob
 from syncportal.sync.records import RecordState
 from syncportal.sync.states import AGREED, Intent, Status
@@ -107,7 +108,7 @@ def _why_busy(state: RecordState, job: SyncJob, resource: Resource) -> Busy | No
         reason = f"It has changes of its own under way ({Status(job.status).label.lower()})."
     elif job.in_doubt:
         reason = "The outcome of an earlier write is not settled yet."
-    elif state.deleted_at is None and spec_for(resource).comparator.differing(state.base or {}, state.data):
+    elif state.deleted_at is None and unsent_changes(state.base, state.data, comparator=spec_for(resource).comparator):
         reason = "It has edits that were not pushed yet."
     if not reason:
         return None

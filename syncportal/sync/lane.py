@@ -22,7 +22,7 @@ from syncportal.remote.models import Resource
 from syncportal.remote.spec import RemoteSpec
 from syncportal.sync import executor, states, transitions
 from syncportal.sync.claims import Claim, Outcome
-from syncportal.sync.settle import HANDED_BACK
+from syncportal.sync.settle import HANDED_BACK, MISCONFIGURED
 
 log = structlog.get_logger(__name__)
 
@@ -188,7 +188,7 @@ class Lane:
             return _not_signed_in(claim, client)
         if isinstance(client, Misconfiguration):
             return Outcome(
-                claim, states.FAIL, reason="misconfigured", detail=client.detail, error_kind="misconfigured",
+                claim, states.FAIL, reason=MISCONFIGURED, detail=client.detail, error_kind="misconfigured",
                 error_code="misconfigured", sends=claim.sends,
             )  # fmt: skip
         waited = time.monotonic() - claimed

@@ -46,6 +46,8 @@ _TARGETS: dict[str, Status] = {
 }
 HANDED_BACK = "handed_back"
 """The reason of a claim given back unsent because its drain ran out of time; not worth an event."""
+MISCONFIGURED = "misconfigured"
+"""The reason of a job that could not even start: nothing was tried, so no attempt is counted."""
 _UNCOUNTED = frozenset({states.POSTPONE.name, states.REBASE.name})
 
 
@@ -224,7 +226,8 @@ def _stamped(step: _Step, now: datetime) -> RecordState:
 def _leaving(step: _Step) -> Leaving:
     claim, outcome, verb = step.outcome.claim, step.outcome, step.verb
     diverted = step.edited and verb in states.DIVERTED_WHEN_EDITED
-    attempts = claim.attempt - 1 if verb.name in _UNCOUNTED else claim.attempt
+    uncounted = verb.name in _UNCOUNTED or step.reason == MISCONFIGURED
+    attempts = claim.attempt - 1 if uncounted else claim.attempt
     return Leaving(
         record_id=claim.record_id,
         claim_no=claim.claim_no,

@@ -349,5 +349,5 @@ def test_a_resource_that_cannot_be_called_fails_its_jobs_with_what_to_do(master:
     edit(record, city="Lund")
     drain()
     job = job_of(record)
-    assert (job.status, job.reason) == (Status.ERROR, "misconfigured")
+    assert (job.status, job.reason, job.attempts) == (Status.ERROR, "misconfigured", 0)
     assert "SYNCPORTAL_TEST_NOT_SET" in job.detail
