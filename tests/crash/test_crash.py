@@ -13,7 +13,7 @@ from tests.crash.remote import Fault, ThirdParty
 from tests.crash.world import Base, Scenario, prepared
 
 SHARDS = 12
-SAMPLED = 7_200
+SAMPLED = 6_600
 SEED = 20260302
 CORE_RUNS = 2_226
 POINTS = {
