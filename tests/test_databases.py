@@ -30,7 +30,7 @@ def test_child_processes_see_the_same_database(child_environment: dict[str, str]
     Group.objects.create(name="seen by the child")
     code = (
         "import django; django.setup(); from django.contrib.auth.models import Group; "
-        "print(Group.objects.get().name); Group.objects.create(name='from the child')"
+        "print(Group.objects.get(name='seen by the child').name); Group.objects.create(name='from the child')"
     )
     answer = subprocess.run(
         [sys.executable, "-c", code], env=child_environment, capture_output=True, text=True, timeout=60, check=True
