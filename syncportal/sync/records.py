@@ -81,10 +81,16 @@ def lock(record_ids: Iterable[int]) -> dict[int, RecordState]:
     return {row[0]: RecordState(*row) for row in rows.values_list(*_COLUMNS)}
 
 
-def lock_revisions(record_ids: Iterable[int]) -> dict[int, int]:
-    """Lock the rows in ascending id and return only their revisions: the cheap look before settling."""
+def lock_revisions(record_ids: Iterable[int]) -> tuple[dict[int, int], list[int]]:
+    """Lock the rows in ascending id; return their revisions, and those whose data was changed past us.
+
+    The cheap look before settling: one statement, and no content is read.
+    """
     rows = Record.objects.filter(pk__in=list(record_ids)).order_by("pk").select_for_update(no_key=True)
-    return dict(rows.values_list("pk", "revision"))
+    hashed = rows.annotate(now_hash=MD5(Cast("data", TextField())))
+    found = list(hashed.values_list("pk", "revision", "content_hash", "now_hash", "deleted_at"))
+    dirty = [pk for pk, _, known, now, deleted_at in found if known != now and deleted_at is None]
+    return {pk: revision for pk, revision, *_ in found}, dirty
 
 
 def states_of(record_ids: Iterable[int]) -> dict[int, RecordState]:

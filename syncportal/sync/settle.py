@@ -71,8 +71,8 @@ def settle(outcomes: Sequence[Outcome], *, specs: Mapping[int, ResourceSpec], no
     specs: by resource id. A result whose claim was taken away (rescued, claimed again) changes
     nothing; its exchanges are kept in the log as "discarded".
     """
-    revisions = records.lock_revisions(outcome.claim.record_id for outcome in outcomes)
-    past_us = bypassed.take_in(revisions, now=now)
+    revisions, dirty = records.lock_revisions(outcome.claim.record_id for outcome in outcomes)
+    past_us = bypassed.take_in(dirty, now=now) if dirty else set()
     revisions |= {record_id: revisions[record_id] + 1 for record_id in past_us}
     holders = dict(SyncJob.objects.filter(pk__in=revisions, status=Status.PROCESSING).values_list("pk", "claim_no"))
     mine = [o for o in outcomes if holders.get(o.claim.record_id) == o.claim.claim_no]
