@@ -15,7 +15,7 @@ from functools import partial
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 
 from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import assert_outside_transaction, atomic_retry
@@ -194,9 +194,17 @@ class _Drain:
         for lane, outcomes in batches:
             self._write_back(lane, outcomes)
 
+    def _now_again(self) -> datetime:
+        """Read the time, over a new connection if the old one was severed: what came back must still be stored."""
+        try:
+            return self.clock()
+        except DatabaseError:
+            connection.close()
+            return self.clock()
+
     def _write_back(self, lane: Lane, outcomes: list[Outcome]) -> None:
         """Store a batch; if the database refuses it, store what can be stored one by one."""
-        now = self.clock()
+        now = self._now_again()
         outcomes = [lane.uncounted(outcome, now) for outcome in outcomes]
         lane.charge(outcomes)
         specs = {resource_id: spec_for(resource) for resource_id, resource in lane.resources.items()}
@@ -204,6 +212,7 @@ class _Drain:
             atomic_retry(partial(settle, outcomes, specs=specs, now=now))
         except DatabaseError:
             log.exception("settle.batch_refused", remote=lane.remote.slug, outcomes=len(outcomes))
+            connection.close()  # it may have been severed; what was sent must not wait for its lease to end
             for outcome in outcomes:
                 try:
                     atomic_retry(partial(settle, [outcome], specs=specs, now=now))

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from threading import Lock
 
 import structlog
+from django.db import DatabaseError, connection
 
 from syncportal.remote import auth, limits
 from syncportal.remote.client import Deadline
@@ -231,7 +232,12 @@ class Lane:
         """Give the slots back, and share a token that was renewed on the way."""
         if self.pool is not None:
             self.pool.shutdown(wait=True)
-        limits.release(self.holder, remote_id=self.remote.remote_id)
+        try:
+            limits.release(self.holder, remote_id=self.remote.remote_id)
+        except DatabaseError:
+            # A severed connection is the likeliest reason to be here early; others should not wait for the lease's end.
+            connection.close()
+            limits.release(self.holder, remote_id=self.remote.remote_id)
         for resource_id, client in self.clients.items():
             if isinstance(client, ResourceClient):
                 auth.store(self.resources[resource_id].remote, client.credentials)
