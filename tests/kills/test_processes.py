@@ -16,6 +16,7 @@ from syncportal.ops import heartbeat
 from syncportal.ops.duties import DUTIES
 from syncportal.ops.models import Duty, Heartbeat
 from syncportal.sync import local
+from syncportal.sync.models import SyncJob
 from tests.kills.installation import OPERATOR, Installation, children_of, until
 
 pytestmark = [
@@ -119,6 +120,8 @@ def test_two_supervisors_share_the_work_and_either_may_end(installation: Install
 @pytest.mark.skipif("connection.vendor != 'postgresql'")
 def test_severed_database_connections_are_made_anew(installation: Installation) -> None:
     assert pushed(installation, 1, seconds=5)
+    # What is under way when a connection is cut twice waits for its lease, which is longer than this test.
+    assert until(lambda: SyncJob.objects.get(pk=installation.records[0]).status == "SYNCED", seconds=10)
     main = children_of(installation.worker.pid)
     for _ in range(3):
         with connection.cursor() as cursor:
