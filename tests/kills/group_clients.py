@@ -173,12 +173,16 @@ class GroupClients:
         return [*groups, *((str(pk), holder) for pk, holder in jobs)]
 
     def half_applied(self) -> list[str]:
-        """Return objects that hold the content of a group that is neither applied nor running nor to be undone."""
+        """Return objects that hold the content of a group that is neither applied nor running nor to be undone.
+
+        Groups go on meanwhile, so the questions follow their life: running, then to be undone, then applied. Asked the
+        other way round, a group that is applied between two questions is found in neither answer.
+        """
         seen = self._contents()
-        applied = self.applied()
-        open_on = set(CompensatingTask.objects.filter(status__in=OPEN_TASKS).values_list("occurrence_id", flat=True))
         running = Group.objects.filter(status=GroupStatus.RUNNING).values_list("steps__occurrence_id", flat=True)
-        open_on |= set(running)
+        open_on = set(running)
+        open_on |= set(CompensatingTask.objects.filter(status__in=OPEN_TASKS).values_list("occurrence_id", flat=True))
+        applied = self.applied()
         now = self._contents()  # what was undone meanwhile is no violation
         return [
             f"{external_id} holds {content}"
