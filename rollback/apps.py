@@ -2,6 +2,9 @@
 
 from django.apps import AppConfig
 
+from syncportal.sync import holders
+from syncportal.sync.holders import HolderKind
+
 
 class RollbackConfig(AppConfig):
     """Grouped updates and their compensating tasks."""
@@ -10,3 +13,8 @@ class RollbackConfig(AppConfig):
     label = "rollback"
     verbose_name = "Grouped updates"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Make known who holds records here, and what a person's decision about a held record ends."""
+        holders.register("group", HolderKind("a grouped update"))
+        holders.register("task", HolderKind("a compensating task", decided="rollback.operate.conflict_decided"))

@@ -13,7 +13,6 @@ from functools import partial
 
 import structlog
 from django.conf import settings
-from django.db.models import QuerySet
 
 from rollback import decide, holding, journal, undo
 from rollback.budget import Budget
@@ -34,7 +33,7 @@ from syncportal.remote.gateway import client_for
 from syncportal.remote.limits import CallResult
 from syncportal.remote.models import Resource
 from syncportal.remote.spec import ResourceSpec, spec_for
-from syncportal.sync import events, records, transitions
+from syncportal.sync import events, records
 from syncportal.sync.events import AttemptLog, Fact, Kind
 from syncportal.sync.models import Conflict
 from syncportal.sync.slots import NoSlot, slots
@@ -253,23 +252,9 @@ def _abort_orphan(group: Group, specs: Mapping[int, ResourceSpec], error: Json, 
     decide.abort(group, [], specs, error=error, now=clock(), inline=False)
 
 
-def close_resolved(*, now: datetime) -> int:
-    """Close tasks whose undo conflict a person has resolved: the record is pushed or agrees by the normal flow."""
-    closed = 0
-    for task in _resolved().select_related("step")[:200]:
-        closed += journal.close_task(task, TaskReason.RESOLVED, now=now)
-        transitions.release([task.record_id], holder=holder_of(task), now=now)
-    return closed
-
-
 def anything_waits(now: datetime) -> bool:
     """Tell whether a task is due at a remote that may be called, or a dead holder's lease is over. Takes no locks."""
-    if journal.leases_over(now=now) or _resolved().exists():
+    if journal.leases_over(now=now):
         return True
     remotes = journal.remotes_due(now=now)
     return bool(remotes) and bool(remotes - limits.blocked(now).keys())
-
-
-def _resolved() -> QuerySet[CompensatingTask]:
-    rows = CompensatingTask.objects.filter(status=TaskStatus.FAILED_PERMANENT, reason=TaskReason.UNDO_CONFLICT)
-    return rows.exclude(record__conflicts__state=Conflict.State.OPEN)

@@ -147,6 +147,21 @@ def close(task_id: int, *, why: str, actor: Actor, client_of: ClientFor = client
     return look
 
 
+def conflict_decided(record_id: int, *, holder: str, actor: Actor, now: datetime) -> bool:
+    """Close the task whose undo conflict a person just resolved; return whether that ends its hold.
+
+    Part of the deciding transaction: `sync.holders` calls it with the record locked.
+    """
+    waiting = CompensatingTask.objects.filter(
+        record_id=record_id, status=TaskStatus.FAILED_PERMANENT, reason=TaskReason.UNDO_CONFLICT
+    )
+    task = waiting.select_related("step").filter(task_id=holder.partition(":")[2]).first()
+    if task is None or not journal.close_task(task, TaskReason.RESOLVED, now=now):
+        return False
+    _tell(Kind.COMPENSATION_CLOSED, task, actor=actor, why="", now=now, reason=TaskReason.RESOLVED.value)
+    return True
+
+
 def send_again(
     group_id: int,
     *,

@@ -14,7 +14,7 @@ from syncportal.kernel import doorbell, pointer
 from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import atomic_retry
 from syncportal.remote.spec import ResourceSpec, spec_for
-from syncportal.sync import conflict_store, events, records, transitions
+from syncportal.sync import conflict_store, events, holders, records, transitions
 from syncportal.sync.claims import Json
 from syncportal.sync.conflicts import three_way
 from syncportal.sync.events import Actor, Fact, Kind
@@ -115,7 +115,7 @@ def _resolve(conflict_id: int, decision: Decision, *, actor: Actor, now: datetim
     target = Status.SYNCED if agreed else Status.PENDING
     records.write([replace(wanted, synced_at=now) if agreed else wanted], now=now)
     transitions.resolve(record_id, target=target.value, now=now, max_attempts=spec.policy.max_attempts)
-    if conflict.reason == Conflict.Reason.UNDO_CONFLICT:
+    if job.held_by and holders.ended_by_decision(record_id, holder=job.held_by, actor=actor, now=now):
         transitions.release([record_id], holder=job.held_by, now=now)
     choices = dict(decision.fields)
     conflict_store.close(conflict_id, resolution=decision.action.value, choices=choices, user_id=actor.user_id, now=now)

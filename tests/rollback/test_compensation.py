@@ -145,7 +145,6 @@ def test_after_a_person_resolved_the_conflict_the_task_is_closed_and_the_record_
     conflict = Conflict.objects.get()
     decision = resolve.Decision(resolve.Action.USE_REMOTE, conflict.revision, conflict.remote_version)
     resolve.resolve(conflict.pk, decision, actor=Actor("user", world.base.user_id, "pat"))
-    assert compensate.close_resolved(now=world.clock()) == 1
     assert (the_task().status, the_task().reason) == ("failed_permanent", "resolved")
     assert SyncJob.objects.get(record__external_id="A").held_by == ""
 

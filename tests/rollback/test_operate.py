@@ -9,7 +9,7 @@ from rollback.models import CompensatingTask, Group
 from rollback.states import GroupStatus, TaskReason, TaskStatus
 from syncportal.demo import DemoMaster
 from syncportal.kernel.clock import db_now
-from syncportal.sync import resolve
+from syncportal.sync import conflict_store, resolve
 from syncportal.sync.events import Actor
 from syncportal.sync.models import Conflict, Event, Record
 from tests.factories import drain, edit
@@ -98,13 +98,35 @@ def test_an_undo_conflict_is_not_retried_but_decided(scene: Scene) -> None:
     assert (conflict.reason, conflict.fields) == ("undo_conflict", ["/city"])
     decision = resolve.Decision(resolve.Action.USE_REMOTE, conflict.revision, conflict.remote_version)
     resolve.resolve(conflict.pk, decision, actor=actor(scene))
-    assert Record.objects.get(external_id="ACC-0001").job.held_by == ""
-    workers.work(seconds=20)
     task.refresh_from_db()
+    assert Record.objects.get(external_id="ACC-0001").job.held_by == ""
     assert (task.status, task.reason) == (TaskStatus.FAILED_PERMANENT, TaskReason.RESOLVED)
+    closed = told("compensation.closed")
+    assert (closed.actor_label, closed.data["reason"]) == ("operator", "resolved")
     assert group_status() == GroupStatus.NEEDS_ATTENTION
     assert Record.objects.get(external_id="ACC-0001").data["city"] == "Elsewhere"
     assert metrics.read(now=db_now()).waiting_for_person == 0
+
+
+def test_a_decision_that_is_not_taken_leaves_the_task_and_the_hold(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = conflicting(scene)
+    conflict = Conflict.objects.open().get()
+    stale = resolve.Decision(resolve.Action.USE_REMOTE, conflict.revision + 1, conflict.remote_version)
+    with pytest.raises(resolve.StaleView):
+        resolve.resolve(conflict.pk, stale, actor=actor(scene))
+
+    def dies(*args: object, **named: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(conflict_store, "close", dies)
+    fresh = resolve.Decision(resolve.Action.PUSH_LOCAL, conflict.revision, conflict.remote_version)
+    with pytest.raises(RuntimeError):
+        resolve.resolve(conflict.pk, fresh, actor=actor(scene))
+    task.refresh_from_db()
+    assert task.reason == TaskReason.UNDO_CONFLICT
+    assert Record.objects.get(external_id="ACC-0001").job.held_by == f"task:{task.task_id}"
 
 
 def test_a_forced_restore_overwrites_what_was_looked_at(scene: Scene) -> None:

@@ -73,6 +73,7 @@ def test_the_records_timeline_tells_the_story(scene: Scene) -> None:
     assert "Grouped update failed; what it sent is being undone" in text
     assert "Undo failed; a person must decide" in text
     assert "Group g1 of request" in text
+    assert "Held by a compensating task; edits are kept" in text
 
 
 def test_owners_see_their_own_and_act_on_none(scene: Scene) -> None:

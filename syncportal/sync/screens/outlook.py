@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from syncportal.remote.limits import Blocked
+from syncportal.sync import holders
 from syncportal.sync.models import SyncJob
 from syncportal.sync.states import IN_FLIGHT, LOOKS, Status
 
@@ -55,7 +56,7 @@ _REASONS = {
 
 def _next(job: SyncJob, *, now: datetime, blocked: Blocked | None) -> tuple[str, str, datetime | None]:
     if job.held_by:
-        return f"Held by {job.held_by}; it moves again when the hold is released.", "Nobody, unless it stays held", None
+        return _held(job)
     if job.status in (Status.PENDING, Status.RETRY_PENDING) and blocked is not None:
         if blocked.reason == "paused":
             why = f" ({blocked.detail})" if blocked.detail else ""
@@ -80,6 +81,13 @@ def _next(job: SyncJob, *, now: datetime, blocked: Blocked | None) -> tuple[str,
 
 
 _PERSON = "The owner, or operations"
+
+
+def _held(job: SyncJob) -> tuple[str, str, datetime | None]:
+    what = holders.label_of(job.held_by)
+    if job.status == Status.VERSION_CONFLICT:
+        return f"Held by {what} until the conflict is decided.", _PERSON, None
+    return f"Held by {what}; edits are kept, and go out when it lets go.", "Nobody, unless it stays held", None
 
 
 def _pace(job: SyncJob, *, now: datetime, blocked: Blocked | None) -> int:

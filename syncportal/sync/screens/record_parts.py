@@ -16,7 +16,7 @@ from syncportal.kernel import pointer
 from syncportal.kernel.clock import db_now
 from syncportal.remote import limits
 from syncportal.remote.spec import ResourceSpec, spec_for
-from syncportal.sync import rights, states
+from syncportal.sync import holders, rights, states
 from syncportal.sync.conflicts import unsent_changes
 from syncportal.sync.models import Conflict, Record, SyncJob
 from syncportal.sync.querysets import Person
@@ -77,7 +77,7 @@ def _why_no_refresh(record: Record, job: SyncJob) -> str:
     if not record.external_id:
         return "The remote does not know it yet."
     if job.held_by:
-        return f"It is held by {job.held_by}."
+        return f"It is held by {holders.label_of(job.held_by)}."
     return "It is being sent right now." if job.status == Status.PROCESSING else ""
 
 

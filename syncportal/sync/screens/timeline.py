@@ -45,7 +45,7 @@ _LOOKS: dict[str, tuple[str, str, str]] = {
     Kind.COMPENSATION_FAILED: ("Undo failed; a person must decide", "alert", "error"),
     Kind.COMPENSATION_RETRIED: ("Undo to be tried again now", "retry", "info"),
     Kind.COMPENSATION_FORCED: ("Restore forced over somebody else's change", "alert", "warning"),
-    Kind.COMPENSATION_CLOSED: ("Undo closed; the object stays as it is", "stop", "warning"),
+    Kind.COMPENSATION_CLOSED: ("Undo closed; it is not tried any further", "stop", "warning"),
     Kind.ALERT_OPENED: ("Operations were alerted", "alert", "error"),
 }
 _OTHER = ("", "info", "info")
