@@ -26,7 +26,7 @@ from syncportal.kernel import doorbell
 from syncportal.kernel.backoff import exponential_delay_s, honour_retry_after
 from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import assert_outside_transaction, atomic_retry
-from syncportal.remote import limits
+from syncportal.remote import configuration, limits
 from syncportal.remote.client import Deadline
 from syncportal.remote.errors import ErrorKind, Misconfiguration, RemoteError
 from syncportal.remote.gateway import client_for
@@ -121,6 +121,8 @@ def run_task(
     if task is None:
         return None
     result = undo.undo(wanted_of(task), client, deadline=deadline, now=clock, key=lambda: str(uuid.uuid4()))
+    if result.weaker_promise:
+        configuration.note_late_writes(task.resource, promise=result.weaker_promise, now=clock())
     atomic_retry(lambda: _store(task, result, client, now=clock()))
     _tell_remote(task, result, client, now=clock())
     return result

@@ -1,9 +1,9 @@
 """Changing what remotes and resources are: validated, planned, applied, with history.
 
-Owns: the only writers of Remote and Resource (`save_remote`, `save_resource`, `save_guarantees`, `apply`), used by
-`manage.py configure`, the admin and the probe. Guarantees: nothing invalid is stored; applying a file twice changes
-nothing the second time; a file is applied whole or not at all; what is not in the file stays as it is; secrets are
-never part of a plan. Does not: delete anything.
+Owns: the only writers of Remote and Resource (`save_remote`, `save_resource`, `save_guarantees`, `note_late_writes`,
+`apply`), used by `manage.py configure`, the admin, the probe and undos. Guarantees: nothing invalid is stored; applying
+a file twice changes nothing the second time; a file is applied whole or not at all; what is not in the file stays as it
+is; secrets are never part of a plan. Does not: delete anything.
 """
 
 from collections.abc import Collection, Mapping
@@ -27,6 +27,7 @@ __all__ = [
     "Plan",
     "Problem",
     "apply",
+    "note_late_writes",
     "parse",
     "plan",
     "save_guarantees",
@@ -49,6 +50,7 @@ _PROBED_KNOBS = (
     "conflict",
     "idempotency_header",
 )
+LATE_WRITES = "late_writes"
 _ABSENT = object()
 
 
@@ -221,11 +223,30 @@ def save_resource(
 
 
 def save_guarantees(resource: Resource, *, card: Mapping[str, Any], now: datetime, actor: Any = None) -> None:
-    """Store what the probe found out about `resource`."""
+    """Store what the probe found out about `resource`; what undos met stays on the card."""
 
     def work() -> None:
         row = Resource.objects.select_for_update().get(pk=resource.pk)
-        _save(row, {"guarantees": dict(card), "probed_at": now}, actor=actor, reason="probe")
+        met = {LATE_WRITES: row.guarantees[LATE_WRITES]} if LATE_WRITES in row.guarantees else {}
+        _save(row, {"guarantees": {**card, **met}, "probed_at": now}, actor=actor, reason="probe")
+
+    atomic_retry(work)
+
+
+def note_late_writes(resource: Resource, *, promise: str, now: datetime) -> None:
+    """Keep on the guarantee card that an undo could not make the remote refuse a late write; the first time counts.
+
+    promise: what held instead, in words. A change of what the probe looks at drops it with the card.
+    """
+    if (resource.guarantees.get(LATE_WRITES) or {}).get("promise") == promise:
+        return
+
+    def work() -> None:
+        row = Resource.objects.select_for_update().get(pk=resource.pk)
+        if (row.guarantees.get(LATE_WRITES) or {}).get("promise") == promise:
+            return
+        met = {"promise": promise, "seen_at": now.isoformat()}
+        _save(row, {"guarantees": {**row.guarantees, LATE_WRITES: met}}, actor=None, reason="met by an undo")
 
     atomic_retry(work)
 

@@ -6,6 +6,8 @@ from html import unescape
 
 from django.urls import reverse
 
+from syncportal.kernel.clock import db_now
+from syncportal.remote import configuration
 from syncportal.remote.models import Gate, Remote, Resource
 from syncportal.sync import pull
 from syncportal.sync.models import Pull, Record
@@ -166,6 +168,23 @@ def test_a_probe_reads_and_writes_only_with_consent(world: World) -> None:
     assert world.master.writes() == []
     text = client.post(write, {"consent": "yes"}, follow=True).content.decode()
     assert world.master.writes() and "Stale writes" in text and "refused" in text
+
+
+def test_what_an_undo_met_stands_on_the_card_before_and_after_a_probe(world: World) -> None:
+    promise = "Only the settle window <b>was</b> waited for."
+    configuration.note_late_writes(world.resource, promise=promise, now=db_now())
+    text = world.client("anna").get(resource_page(world)).content.decode()
+    assert "Only the settle window &lt;b&gt;was&lt;/b&gt; waited for." in text
+    assert "Not probed yet." in text
+    world.client("anna").post(reverse("admin:remote_resource_do", args=[world.resource.pk, "probe"]))
+    text = world.client("anna").get(resource_page(world)).content.decode()
+    assert "Only the settle window" in text
+    assert "Not probed yet." not in text
+    world.resource.refresh_from_db()
+    seen_at = world.resource.guarantees["late_writes"]["seen_at"]
+    configuration.note_late_writes(world.resource, promise=promise, now=db_now())
+    world.resource.refresh_from_db()
+    assert world.resource.guarantees["late_writes"]["seen_at"] == seen_at
 
 
 def test_a_probe_of_a_dead_remote_says_so(world: World) -> None:

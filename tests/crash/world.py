@@ -219,6 +219,7 @@ class World:
         self.points: list[str] = []
         self.recovery_points: list[str] = []
         database.empty()
+        Resource.objects.filter(pk=self.resource.pk).exclude(guarantees={}).update(guarantees={})
         self._insert()
 
     def _insert(self) -> None:

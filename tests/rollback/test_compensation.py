@@ -7,7 +7,9 @@ from django.db.models import F
 
 from rollback import compensate, journal
 from rollback.models import CompensatingTask, Group, Step
+from syncportal.ops.screens.guarantees import guarantee_lines
 from syncportal.remote.errors import Throttled
+from syncportal.remote.models import Resource
 from syncportal.sync import resolve
 from syncportal.sync.events import Actor
 from syncportal.sync.models import Conflict, Event, SyncJob
@@ -110,6 +112,32 @@ def test_a_step_whose_process_died_is_waited_for_as_if_its_call_had_begun_last(b
     compensate.recover(clock=world.clock)
     (outstanding,) = the_task().outstanding
     assert datetime.fromisoformat(outstanding["sent_at"]) >= sent_at + timedelta(seconds=10)
+
+
+@pytest.mark.parametrize(
+    ("mode", "faults", "words"),
+    [
+        ("no bump", ((2, Fault.TIMEOUT),), "does not change the version on an equal write"),
+        ("unconditional", ((3, Fault.TIMEOUT),), "has no conditional writes"),
+    ],
+)
+def test_a_promise_that_only_time_keeps_is_told_on_the_task_and_on_the_resource(
+    base: Base, mode: str, faults: tuple[tuple[int, Fault], ...], words: str
+) -> None:
+    world = World(base, Scenario(mode=mode, faults=faults))
+    world.request()
+    world.run_on()
+    promise = the_task().weaker_promise
+    resource = Resource.objects.get(pk=world.resource.pk)
+    assert (words in promise, the_task().status) == (True, "succeeded")
+    assert resource.guarantees["late_writes"]["promise"] == promise
+    assert resource.history.first().history_change_reason == "met by an undo"
+    assert [line.answer for line in guarantee_lines(resource.guarantees)] == [promise]
+
+
+def test_a_fence_that_holds_leaves_no_such_note(base: Base) -> None:
+    world = World(base, Scenario(faults=((2, Fault.TIMEOUT),))).run()
+    assert (the_task().weaker_promise, Resource.objects.get(pk=world.resource.pk).guarantees) == ("", {})
 
 
 def test_two_workers_cannot_run_one_task(base: Base) -> None:

@@ -41,6 +41,9 @@ def guarantee_lines(card: Mapping[str, Any] | None) -> tuple[Line, ...]:
         if isinstance(seen, bool):
             fine = seen is good
             lines.append(Line(question, yes if seen else no, "success" if fine else "warning", _icon(fine)))
+    late = card.get("late_writes")
+    if isinstance(late, Mapping):
+        lines.append(Line("A late write, met by an undo", str(late.get("promise", "")), "warning", "alert"))
     if card.get("window_ms"):
         lines.append(Line("A read takes about", f"{card['window_ms']} ms", "info", "clock"))
     if card.get("page_cap"):

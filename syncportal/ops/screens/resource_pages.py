@@ -114,7 +114,7 @@ def conditional_badge(resource: Resource) -> SafeString:
         return badge("success", "check", "Refused")
     if known == "no":
         return badge("warning", "alert", "Not refused")
-    return badge("info", "info", "Not probed" if not resource.guarantees else "Unknown")
+    return badge("info", "info", "Not probed" if resource.probed_at is None else "Unknown")
 
 
 def _found(request: HttpRequest, resource_id: int, permission: str = VIEW) -> Resource:
