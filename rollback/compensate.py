@@ -33,7 +33,7 @@ from syncportal.remote.gateway import client_for
 from syncportal.remote.limits import CallResult
 from syncportal.remote.models import Resource
 from syncportal.remote.spec import ResourceSpec, spec_for
-from syncportal.sync import events, records
+from syncportal.sync import events, open_conflicts, records
 from syncportal.sync.events import AttemptLog, Fact, Kind
 from syncportal.sync.models import Conflict
 from syncportal.sync.slots import NoSlot, slots
@@ -161,7 +161,7 @@ def _store(task: CompensatingTask, result: Undone, client: Client, *, now: datet
             names = ", ".join(result.foreign)
             error = problem("undo_conflict", f"Somebody else changed {names} after the step; a person must decide.")
             if journal.fail_task(task, TaskReason.UNDO_CONFLICT, error=error, outstanding=result.outstanding, now=now):
-                holding.ask_person(
+                open_conflicts.ask(
                     state,
                     result.remote,
                     Conflict.Reason.UNDO_CONFLICT,

@@ -12,10 +12,10 @@ from syncportal.kernel import doorbell
 from syncportal.remote.models import Resource
 from syncportal.remote.payloads import RemoteObject
 from syncportal.remote.spec import ResourceSpec, spec_for
-from syncportal.sync import conflict_store, records, transitions
+from syncportal.sync import conflict_store, open_conflicts, records, transitions
 from syncportal.sync.claims import Json
-from syncportal.sync.conflict_store import Opening
 from syncportal.sync.conflicts import unsent_changes
+from syncportal.sync.disputes import dispute
 from syncportal.sync.models import Conflict, Record, SyncJob
 from syncportal.sync.records import RecordState
 from syncportal.sync.states import AGREED, Intent, Status
@@ -128,9 +128,11 @@ class Reading:
 def advance(readings: Iterable[Reading], *, now: datetime) -> set[int]:
     """Move locked records to content read from the remote, in one statement.
 
-    Returns the records whose own edits clash with it: their conflict is open now.
+    Returns the records that wait for a person: their own edits clash with it, or their conflict was open already.
     """
-    pairs = [(reading.state, _advanced(reading, now=now)) for reading in readings]
+    found = list(readings)
+    waiting = conflict_store.open_of([reading.state.id for reading in found])
+    pairs = [(reading.state, _advanced(reading, waiting.get(reading.state.id), now=now)) for reading in found]
     changed = [after for before, after in pairs if after is not None and _content(after) != _content(before)]
     records.write(changed, now=now)
     return {before.id for before, after in pairs if after is None}
@@ -140,7 +142,7 @@ def _content(state: RecordState) -> tuple[object, ...]:
     return state.data, state.base, state.version, state.deleted_at
 
 
-def _advanced(reading: Reading, *, now: datetime) -> RecordState | None:
+def _advanced(reading: Reading, waiting: Conflict | None, *, now: datetime) -> RecordState | None:
     """Return the record's next state; None when a person must decide."""
     state, shown = reading.state, reading.shown
     if state.base is None or state.deleted_at is not None:
@@ -149,32 +151,18 @@ def _advanced(reading: Reading, *, now: datetime) -> RecordState | None:
             synced_at=now,
         )  # fmt: skip
     moved, merge = records.advance(state, base=reading.base, remote=shown, spec=reading.spec)
-    if merge.conflicts:
-        reason = Conflict.Reason.CONCURRENT_EDIT
-        ask_person(state, shown, reason, base=reading.base, fields=merge.conflicts, now=now)
+    if waiting is not None:  # the open question is the same one, about what the remote holds now
+        there_again = waiting.reason == Conflict.Reason.DELETED_REMOTE
+        reason = Conflict.Reason.CONCURRENT_EDIT if there_again else waiting.reason
+        open_conflicts.ask(state, shown, reason, base=reading.base, fields=merge.conflicts, now=now)
+        return None
+    found = dispute(state, moved, merge, shown=shown, spec=reading.spec)
+    if found is not None:
+        open_conflicts.ask(
+            state, shown, found.reason, base=reading.base, fields=found.fields, detail=found.detail, now=now
+        )
         return None
     return replace(moved, synced_at=now)
-
-
-def ask_person(
-    state: RecordState,
-    shown: RemoteObject,
-    reason: str,
-    *,
-    base: Json | None,
-    fields: tuple[str, ...],
-    now: datetime,
-) -> int:
-    """Open a conflict and stop the record's job for it; return the conflict's id."""
-    conflict_id = conflict_store.open_or_renew(
-        Opening(
-            record_id=state.id, resource_id=state.resource_id, reason=str(reason), base=base, local=state.data,
-            remote=shown.data, fields=fields, revision=state.revision, remote_version=shown.version,
-        ),
-        now=now,
-    )  # fmt: skip
-    transitions.mark_conflict([state.id], reason=str(reason), detail=Conflict.Reason(reason).label, now=now)
-    return conflict_id
 
 
 def release(record_ids: Iterable[int], *, holder: str, now: datetime) -> None:

@@ -74,6 +74,15 @@ def rules_of(policy: PolicySpec) -> Callable[[str], str] | None:
     return lambda field: policy.fields.get(field, policy.conflict)
 
 
+def needs_person(merge: Merge, *, local: Json, remote: Json, comparator: Comparator, policy: PolicySpec) -> bool:
+    """Tell whether a merge may not be taken without a person: fields clash, or it mixes both sides and may not."""
+    if merge.conflicts:
+        return True
+    if policy.merge_disjoint or not (merge.local_changes and merge.remote_changes):
+        return False
+    return bool(comparator.differing(merge.data, local) and comparator.differing(merge.data, remote))
+
+
 def unsent_changes(base: Json | None, data: Json, *, comparator: Comparator) -> tuple[str, ...]:
     """Return the fields in which `data` asks something of the remote that `base` does not hold."""
     origin = base or {}

@@ -13,7 +13,7 @@ from syncportal.remote import versions
 from syncportal.remote.payloads import RemoteObject
 from syncportal.remote.spec import ResourceSpec
 from syncportal.sync.claims import Claim, Json, Send
-from syncportal.sync.conflicts import own_traces, rules_of, three_way
+from syncportal.sync.conflicts import needs_person, own_traces, rules_of, three_way
 from syncportal.sync.models import Conflict
 from syncportal.sync.states import Intent
 
@@ -93,7 +93,7 @@ def judge(
     merge = three_way(base, claim.data, shown.data, comparator=spec.comparator, policy=rules_of(spec.policy))
     if relation == "equal" and merge.remote_changes:
         return Decision(Next.CONFLICT, base=base, sends=unsettled, why=Conflict.Reason.VERSION_REUSE)
-    if merge.conflicts or (merge.remote_changes and merge.local_changes and not spec.policy.merge_disjoint):
+    if needs_person(merge, local=claim.data, remote=shown.data, comparator=spec.comparator, policy=spec.policy):
         why = Conflict.Reason.PRECONDITION_FAILED if refused else Conflict.Reason.CONCURRENT_EDIT
         return Decision(Next.CONFLICT, base=base, sends=unsettled, why=why)
     if not merge.local_changes:

@@ -1,20 +1,53 @@
-"""What an edit does to a conflict that waits for a person: its local side follows.
+"""Asking a person outside of a push, and what an edit does to a conflict that waits: its local side follows.
 
-Deleting the record turns the question into one about the deletion; where the object is gone at the remote as well,
-it answers it. Called with the records locked, in the transaction of the edit.
+`ask` opens the conflict (or renews the open one), stops the job and tells the history. Deleting the record turns the
+question into one about the deletion; where the object is gone at the remote as well, it answers it. Called with the
+records locked, in the transaction of the edit or the read.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from syncportal.remote.payloads import RemoteObject
 from syncportal.remote.spec import ResourceSpec
 from syncportal.sync import conflict_store, events, records, transitions
+from syncportal.sync.claims import Json
+from syncportal.sync.conflict_store import Opening
 from syncportal.sync.conflicts import three_way
 from syncportal.sync.events import Actor, Fact, Kind
 from syncportal.sync.models import Conflict, SyncJob
 from syncportal.sync.records import RecordState
 from syncportal.sync.states import Intent, Status
+
+
+def ask(
+    state: RecordState,
+    shown: RemoteObject | None,
+    reason: str,
+    *,
+    base: Json | None,
+    fields: Sequence[str],
+    detail: str = "",
+    now: datetime,
+) -> int:
+    """Open the conflict of a locked record that is not being sent, or renew its open one; return the conflict's id.
+
+    shown None: the object is gone at the remote.
+    """
+    opening = Opening(
+        record_id=state.id, resource_id=state.resource_id, reason=str(reason), base=base, local=state.data,
+        remote=shown.data if shown else None, fields=tuple(fields), revision=state.revision,
+        remote_version=shown.version if shown else None,
+    )  # fmt: skip
+    conflict_id = conflict_store.open_or_renew(opening, now=now)
+    words = detail or str(Conflict.Reason(reason).label)
+    if transitions.mark_conflict([state.id], reason=str(reason), detail=words, now=now):
+        data = {"reason": str(reason), "detail": words, "conflict": conflict_id}
+        events.write([Fact(Kind.SYNC_CONFLICT, state.id, state.resource_id, data=data)], now=now)
+    else:
+        transitions.restate_conflict(state.id, reason=str(reason), detail=words, now=now)
+    return conflict_id
 
 
 def follow_edits(

@@ -26,9 +26,9 @@ from syncportal.remote.gateway import ResourceClient, client_for
 from syncportal.remote.models import Resource
 from syncportal.remote.payloads import Page, RemoteObject
 from syncportal.remote.spec import ResourceSpec
-from syncportal.sync import bypassed, conflict_store, events, records, states, transitions
-from syncportal.sync.conflict_store import Opening
+from syncportal.sync import bypassed, events, open_conflicts, records, states, transitions
 from syncportal.sync.conflicts import Json
+from syncportal.sync.disputes import because, dispute
 from syncportal.sync.events import Fact, Kind
 from syncportal.sync.models import Conflict, Pull, Record, SyncJob
 from syncportal.sync.records import RecordState
@@ -241,13 +241,13 @@ def _take_known(
         doorbell.ring(REFRESH)
         counts.busy += 1
         return
-    reason = ""
+    found = dispute(state, moved, merge, shown=shown, spec=spec)
     if relation == "equal" and merge.remote_changes:
-        reason = Conflict.Reason.VERSION_REUSE
-    elif merge.conflicts:
-        reason = Conflict.Reason.CONCURRENT_EDIT
-    if reason:
-        _ask_person(state, shown, reason, merge.conflicts or merge.remote_changes, now=now)
+        found = because(Conflict.Reason.VERSION_REUSE, merge.conflicts or merge.remote_changes)
+    if found is not None:
+        open_conflicts.ask(
+            state, shown, found.reason, base=state.base, fields=found.fields, detail=found.detail, now=now
+        )
         counts.updated += 1
     elif (
         (shown.version or state.version) == state.version  # a list that shows no versions takes none away
@@ -268,18 +268,6 @@ def _says_the_same(listed: Json | None, known: Json | None, *, spec: ResourceSpe
         listed[name] == known[name] if name in listed and name in known else spec.is_read_only(pointer.build((name,)))
         for name in names
     )
-
-
-def _ask_person(state: RecordState, shown: RemoteObject, reason: str, fields: Sequence[str], *, now: datetime) -> None:
-    opening = Opening(
-        record_id=state.id, resource_id=state.resource_id, reason=str(reason), base=state.base, local=state.data,
-        remote=shown.data, fields=tuple(fields), revision=state.revision, remote_version=shown.version,
-    )  # fmt: skip
-    conflict_store.open_or_renew(opening, now=now)
-    label = Conflict.Reason(reason).label
-    transitions.mark_conflict([state.id], reason=str(reason), detail=label, now=now)
-    fact = Fact(Kind.SYNC_CONFLICT, state.id, state.resource_id, data={"reason": str(reason), "detail": label})
-    events.write([fact], now=now)
 
 
 def _insert(resource: Resource, fresh: Sequence[RemoteObject], spec: ResourceSpec, *, now: datetime) -> None:

@@ -24,11 +24,11 @@ from syncportal.remote.gateway import ResourceClient, client_for
 from syncportal.remote.models import Resource
 from syncportal.remote.payloads import ReadResult, RemoteObject
 from syncportal.remote.spec import ResourceSpec
-from syncportal.sync import bypassed, conflict_store, events, records, states, transitions
-from syncportal.sync.claims import Logged, Send
-from syncportal.sync.conflict_store import Opening
-from syncportal.sync.conflicts import own_traces
+from syncportal.sync import bypassed, events, open_conflicts, records, transitions
+from syncportal.sync.claims import Json, Logged, Send
+from syncportal.sync.conflicts import Merge, own_traces
 from syncportal.sync.decisions import still_open
+from syncportal.sync.disputes import Dispute, because, dispute
 from syncportal.sync.events import WORKER, Actor, AttemptLog, Fact, Kind
 from syncportal.sync.models import Conflict, SyncJob
 from syncportal.sync.records import RecordState
@@ -205,7 +205,7 @@ def _judge(reading: Reading, state: RecordState, job: SyncJob, spec: ResourceSpe
     if reading.shown is None and (state.base is None or state.intent == Intent.DELETE):
         return Result(state.id, Refreshed.UNCHANGED, "The remote has no such object, and none is expected there.")
     if reading.shown is None:
-        return _conflict(state, job, None, Conflict.Reason.DELETED_REMOTE, base=state.base, fields=(), now=now)
+        return _conflict(state, None, because(Conflict.Reason.DELETED_REMOTE), base=state.base, now=now)
     return _take(state, job, reading.shown.object, spec, now=now)
 
 
@@ -214,22 +214,9 @@ def _take(state: RecordState, job: SyncJob, shown: RemoteObject, spec: ResourceS
     sends = [Send.from_json(stored) for stored in job.sends]
     base = own_traces(state.base, (send.content for send in sends), shown.data, comparator=spec.comparator)
     moved, merge = records.advance(state, base=base, remote=shown, spec=spec)
-    relation = versions.compare(state.version, shown.version) if state.version and shown.version else ""
-    if job.status == Status.VERSION_CONFLICT:
-        reason = Conflict.objects.open().filter(record_id=state.id).values_list("reason", flat=True).first()
-        reason = Conflict.Reason.CONCURRENT_EDIT if reason in (None, Conflict.Reason.DELETED_REMOTE) else reason
-        return _conflict(state, job, shown, reason, base=base, fields=merge.conflicts, now=now)
-    if relation == "older":
-        return _conflict(state, job, shown, Conflict.Reason.STALE_REMOTE, base=base, fields=merge.conflicts, now=now)
-    if state.intent == Intent.DELETE and merge.remote_changes:
-        fields = merge.remote_changes
-        return _conflict(state, job, shown, Conflict.Reason.DELETED_LOCAL, base=base, fields=fields, now=now)
-    if relation == "equal" and merge.remote_changes:
-        fields = merge.conflicts or merge.remote_changes
-        return _conflict(state, job, shown, Conflict.Reason.VERSION_REUSE, base=base, fields=fields, now=now)
-    if merge.conflicts:
-        reason = Conflict.Reason.CONCURRENT_EDIT
-        return _conflict(state, job, shown, reason, base=base, fields=merge.conflicts, now=now)
+    found = _dispute(state, job, moved, merge, shown, spec)
+    if found is not None:
+        return _conflict(state, shown, found, base=base, now=now)
     if job.in_doubt and not still_open(sends, shown.version, spec=spec, now=now):
         transitions.settle_doubt(state.id, now=now)
     if (moved.data, moved.base, moved.version) == (state.data, state.base, state.version):
@@ -240,35 +227,30 @@ def _take(state: RecordState, job: SyncJob, shown: RemoteObject, spec: ResourceS
     )
 
 
+def _dispute(
+    state: RecordState, job: SyncJob, moved: RecordState, merge: Merge, shown: RemoteObject, spec: ResourceSpec
+) -> Dispute | None:
+    """Return why a person must look; an open conflict is only renewed, whatever the read says."""
+    relation = versions.compare(state.version, shown.version) if state.version and shown.version else ""
+    if job.status == Status.VERSION_CONFLICT:
+        reason = Conflict.objects.open().filter(record_id=state.id).values_list("reason", flat=True).first()
+        if reason is None or reason == Conflict.Reason.DELETED_REMOTE:  # it is there again
+            reason = Conflict.Reason.CONCURRENT_EDIT
+        return because(reason, merge.conflicts)
+    if relation == "older":
+        return because(Conflict.Reason.STALE_REMOTE, merge.conflicts)
+    found = dispute(state, moved, merge, shown=shown, spec=spec)
+    if relation == "equal" and merge.remote_changes and state.intent != Intent.DELETE:
+        return because(Conflict.Reason.VERSION_REUSE, merge.conflicts or merge.remote_changes)
+    return found
+
+
 def _conflict(
-    state: RecordState,
-    job: SyncJob,
-    shown: RemoteObject | None,
-    reason: str,
-    *,
-    base: dict | None,
-    fields: tuple[str, ...],
-    now: datetime,
+    state: RecordState, shown: RemoteObject | None, found: Dispute, *, base: Json | None, now: datetime
 ) -> Result:
     """Open the conflict, or renew the remote side of the open one."""
-    label = Conflict.Reason(reason).label
-    conflict_store.open_or_renew(
-        Opening(
-            record_id=state.id,
-            resource_id=state.resource_id,
-            reason=str(reason),
-            base=base,
-            local=state.data,
-            remote=shown.data if shown else None,
-            fields=fields,
-            revision=state.revision,
-            remote_version=shown.version if shown else None,
-        ),
-        now=now,
-    )
-    if job.status in states.MARK_CONFLICT.sources:
-        transitions.mark_conflict([state.id], reason=str(reason), detail=label, now=now)
-    return Result(state.id, Refreshed.CONFLICT, label)
+    open_conflicts.ask(state, shown, found.reason, base=base, fields=found.fields, detail=found.detail, now=now)
+    return Result(state.id, Refreshed.CONFLICT, found.detail)
 
 
 def _keep_log(reading: Reading, state: RecordState, job: SyncJob, result: Result) -> None:

@@ -15,12 +15,12 @@ from syncportal.sync import bypassed, conflict_store, events, records, states, t
 from syncportal.sync.claims import Claim, Outcome
 from syncportal.sync.conflict_store import Opening
 from syncportal.sync.conflicts import Merge
+from syncportal.sync.disputes import dispute
 from syncportal.sync.events import AttemptLog, Fact, Kind
-from syncportal.sync.models import Conflict, Record, SyncJob
+from syncportal.sync.models import Record, SyncJob
 from syncportal.sync.records import RecordState
 from syncportal.sync.states import Intent, Status
 from syncportal.sync.transitions import Leaving
-from syncportal.sync.validation import edit_problems
 
 _KINDS: dict[str, Kind] = {
     states.COMPLETE.name: Kind.SYNC_SUCCEEDED,
@@ -119,29 +119,18 @@ def _step(
     if outcome.remote is None:
         return _Step(outcome, outcome.verb, outcome.reason, outcome.detail, _named(outcome, state), edited=edited)
     moved, merge = records.advance(state, base=outcome.base, remote=outcome.remote, spec=spec)
-    if merge.conflicts or _deletes_unread(outcome, state, merge):
-        deleting = state.intent == Intent.DELETE
-        reason = Conflict.Reason.DELETED_LOCAL if deleting else Conflict.Reason.CONCURRENT_EDIT
-        return _conflicting(outcome, state, spec, reason=reason, detail=reason.label, merge=merge)
-    if (
-        outcome.verb is states.REBASE
-        and moved.intent != Intent.DELETE
-        and edit_problems(moved.data, spec=spec, before=outcome.remote.data)
-    ):
-        reason = Conflict.Reason.CONCURRENT_EDIT
-        detail = "The merged values do not fit the resource's schema; a person must choose."
-        return _conflicting(outcome, state, spec, reason=reason, detail=detail, merge=merge)
+    found = dispute(state, moved, merge, shown=outcome.remote, spec=spec, own_answer=_own_answer(outcome, state))
+    if found is not None:
+        return _conflicting(outcome, state, spec, reason=found.reason, detail=found.detail, merge=merge)
     merged = merge.remote_changes if outcome.verb is states.REBASE else ()
     return _Step(outcome, outcome.verb, outcome.reason, outcome.detail, moved, edited=edited, merged=merged)
 
 
-def _deletes_unread(outcome: Outcome, state: RecordState, merge: Merge) -> bool:
-    """Tell whether the record was deleted here during the attempt, and the attempt read what others changed there."""
+def _own_answer(outcome: Outcome, state: RecordState) -> bool:
+    """Tell whether what came back is our own doing, or was judged already, so that its other fields are just taken."""
     claim = outcome.claim
-    if state.intent != Intent.DELETE or claim.intent == Intent.DELETE or claim.base is None:
-        return False
-    own_answer = outcome.base is claim.current.content
-    return bool(merge.remote_changes) and not own_answer
+    judged = state.intent == Intent.DELETE and (claim.intent == Intent.DELETE or claim.base is None)
+    return judged or (outcome.base is not None and outcome.base is claim.current.content)
 
 
 def _named(outcome: Outcome, state: RecordState) -> RecordState | None:
