@@ -1,1 +1,1 @@
-"""Reconciliation of both sides. Empty until its tables arrive with that feature."""
+"""Reconciliation: comparing both sides of a resource completely, and what to do about the differences."""

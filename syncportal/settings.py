@@ -126,6 +126,7 @@ INSTALLED_APPS = [
     "syncportal.remote",
     "syncportal.sync",
     "rollback",
+    "reconciliation",
     "syncportal.ops",
 ]
 MIDDLEWARE = [

@@ -56,6 +56,13 @@ class Kind(StrEnum):
     COMPENSATION_RETRIED = "compensation.retried"
     COMPENSATION_FORCED = "compensation.forced"
     COMPENSATION_CLOSED = "compensation.closed"
+    RECONCILIATION_STARTED = "reconciliation.started"
+    RECONCILIATION_FINISHED = "reconciliation.finished"
+    RECONCILIATION_BRAKED = "reconciliation.braked"
+    RECONCILIATION_APPLIED = "reconciliation.applied"
+    DISCREPANCY_FOUND = "discrepancy.found"
+    DISCREPANCY_IGNORED = "discrepancy.ignored"
+    RECORD_REPAIRED = "record.repaired"
     ALERT_OPENED = "alert.opened"
 
 

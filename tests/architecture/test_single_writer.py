@@ -32,6 +32,10 @@ WRITERS: dict[str, tuple[str, ...]] = {
     "Group": ("rollback/journal.py",),
     "Step": ("rollback/journal.py",),
     "CompensatingTask": ("rollback/journal.py",),
+    "Run": ("reconciliation/journal.py",),
+    "Suspect": ("reconciliation/journal.py",),
+    "SpooledRow": ("reconciliation/journal.py",),
+    "Discrepancy": ("reconciliation/findings.py",),
 }
 ANY_WRITER = tuple(module for modules in WRITERS.values() for module in modules)
 RELATED = {
@@ -48,6 +52,10 @@ RELATED = {
     "groups": "Group",
     "steps": "Step",
     "tasks": "CompensatingTask",
+    "runs": "Run",
+    "suspects": "Suspect",
+    "spooled": "SpooledRow",
+    "discrepancies": "Discrepancy",
 }
 WRITES = {
     "save",
@@ -159,7 +167,7 @@ def test_every_table_of_ours_has_a_writer() -> None:
 
     ours = {
         model.__name__
-        for label in ("remote", "sync", "ops")
+        for label in ("remote", "sync", "reconciliation", "ops")
         for model in apps.get_app_config(label).get_models()
         if not model.__name__.startswith("Historical")
     }

@@ -46,6 +46,9 @@ _LOOKS: dict[str, tuple[str, str, str]] = {
     Kind.COMPENSATION_RETRIED: ("Undo to be tried again now", "retry", "info"),
     Kind.COMPENSATION_FORCED: ("Restore forced over somebody else's change", "alert", "warning"),
     Kind.COMPENSATION_CLOSED: ("Undo closed; it is not tried any further", "stop", "warning"),
+    Kind.DISCREPANCY_FOUND: ("Found to differ from the remote", "alert", "warning"),
+    Kind.DISCREPANCY_IGNORED: ("Difference ignored until it changes", "pause", "info"),
+    Kind.RECORD_REPAIRED: ("Repaired after a reconciliation", "check", "success"),
     Kind.ALERT_OPENED: ("Operations were alerted", "alert", "error"),
 }
 _OTHER = ("", "info", "info")
