@@ -10,9 +10,11 @@ import uuid
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 import structlog
 from django.conf import settings
+from django.db import transaction
 
 from rollback import decide, holding, journal, undo
 from rollback.budget import Budget
@@ -42,6 +44,7 @@ log = structlog.get_logger(__name__)
 
 COMPENSATE = "rollback.workers.compensate"
 POSTPONE_S = 5.0
+CANNOT_START_S = 60.0
 JITTER = 0.25
 ClientFor = Callable[[Resource], Client]
 
@@ -76,18 +79,15 @@ def run_due(
     assert_outside_transaction()
     end = time.monotonic() + seconds
     atomic_retry(lambda: _rescue(now=clock()))
-    blocked = limits.blocked(clock())
     resources: dict[int, Resource] = {}
     ran = 0
-    for task_id in journal.due_tasks(now=clock(), limit=limit):
+    for task_id in journal.due_tasks(now=clock(), limit=limit, blocked=limits.blocked(clock())):
         if time.monotonic() > end - settings.CALL_TOTAL_S:
             break
         resource_id = CompensatingTask.objects.values_list("resource_id", flat=True).get(pk=task_id)
         if resource_id not in resources:
             resources[resource_id] = Resource.objects.select_related("remote").get(pk=resource_id)
         resource = resources[resource_id]
-        if resource.remote_id in blocked:
-            continue
         try:
             client = client_of(resource)
             with slots(client.spec.remote, want=1):
@@ -95,10 +95,21 @@ def run_due(
         except NoSlot:
             continue
         except (Misconfiguration, RemoteError) as error:
-            log.warning("compensation.impossible", task=str(task_id), detail=error.detail)
+            atomic_retry(partial(_cannot_start, task_id, error.detail, clock))
             continue
         ran += 1
     return ran
+
+
+def _cannot_start(task_id: int, detail: str, clock: Callable[[], datetime]) -> None:
+    """Put a task off whose remote cannot be called at all: the task says why, and no attempt is used up."""
+    now = clock()
+    task = journal.claim_task(task_id, now=now)
+    if task is not None:
+        outstanding = [Outstanding.from_json(stored) for stored in task.outstanding]
+        error, due_at = problem("cannot_start", detail), now + timedelta(seconds=CANNOT_START_S)
+        journal.retry_task(task, due_at=due_at, counted=False, error=error, outstanding=outstanding, now=now)
+        log_outcome("compensation.postponed", task, error=error, next_attempt_at=due_at)
 
 
 def _rescue(*, now: datetime) -> None:
@@ -158,8 +169,9 @@ def _store(task: CompensatingTask, result: Undone, client: Client, *, now: datet
                 holding.advance([reading], now=now)
                 _finish(task, Kind.COMPENSATION_SUCCEEDED, error=None, now=now, release=True)
         case Ending.FOREIGN if result.remote is not None:
-            names = ", ".join(result.foreign)
+            names = ", ".join(field.removeprefix("/") for field in result.foreign)
             error = problem("undo_conflict", f"Somebody else changed {names} after the step; a person must decide.")
+            error |= {"reason": TaskReason.UNDO_CONFLICT.value}
             if journal.fail_task(task, TaskReason.UNDO_CONFLICT, error=error, outstanding=result.outstanding, now=now):
                 open_conflicts.ask(
                     state,
@@ -179,7 +191,7 @@ def _store(task: CompensatingTask, result: Undone, client: Client, *, now: datet
                 POSTPONE_S, retry_after_s=result.retry_after_s, cap_s=client.spec.policy.max_retry_after_s
             )
             due_at = result.not_before or now + timedelta(seconds=wait_s)
-            journal.retry_task(task, due_at=due_at, counted=False, error=error, outstanding=result.outstanding, now=now)
+            _again(task, result, error, due_at=due_at, counted=False, now=now)
         case _:
             if task.attempts >= task.max_attempts:
                 _fail(task, TaskReason.MAX_ATTEMPTS, error, result, now=now)
@@ -190,8 +202,16 @@ def _store(task: CompensatingTask, result: Undone, client: Client, *, now: datet
             wait_s = honour_retry_after(
                 delay, retry_after_s=result.retry_after_s, cap_s=client.spec.policy.max_retry_after_s
             )
-            due_at = now + timedelta(seconds=wait_s)
-            journal.retry_task(task, due_at=due_at, counted=True, error=error, outstanding=result.outstanding, now=now)
+            _again(task, result, error, due_at=now + timedelta(seconds=wait_s), counted=True, now=now)
+
+
+def _again(
+    task: CompensatingTask, result: Undone, error: Json, *, due_at: datetime, counted: bool, now: datetime
+) -> None:
+    """Leave the task for a later run; counted: whether this one was an attempt."""
+    if journal.retry_task(task, due_at=due_at, counted=counted, error=error, outstanding=result.outstanding, now=now):
+        kind = "compensation.retry_later" if counted else "compensation.postponed"
+        log_outcome(kind, task, error=error, next_attempt_at=due_at)
 
 
 def _base(base: Json | None, task: CompensatingTask) -> Json | None:
@@ -220,7 +240,19 @@ def _finish(task: CompensatingTask, kind: Kind, *, error: Json | None, now: date
     if status in {GroupStatus.ROLLED_BACK, GroupStatus.COMPENSATED}:
         facts.append(Fact(Kind.GROUP_ROLLED_BACK, task.record_id, task.resource_id, data=data | {"status": status}))
     events.write(facts, now=now)
-    log.info(kind.value, task=str(task.task_id), attempts=task.attempts, reason=(error or {}).get("code", ""))
+    log_outcome(kind.value, task, error=error, group_status=status)
+
+
+def log_outcome(event: str, task: CompensatingTask, *, error: Json | None, **more: Any) -> None:
+    """Write one line for one outcome of a run, once it is committed; a failure for good is an error."""
+    say = log.error if event == Kind.COMPENSATION_FAILED else log.info
+    line = {
+        "task": str(task.task_id), "request": task.request_id, "group": task.group_id,
+        "occurrence": task.occurrence_id, "record_id": task.record_id, "resource_id": task.resource_id,
+        "attempts": task.attempts, "max_attempts": task.max_attempts, "force": task.force,
+        "code": (error or {}).get("code", ""), "reason": (error or {}).get("reason", ""),
+    }  # fmt: skip
+    transaction.on_commit(partial(say, event, **line, **more))
 
 
 def _tell_remote(task: CompensatingTask, result: Undone, client: Client, *, now: datetime) -> None:

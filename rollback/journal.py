@@ -214,9 +214,10 @@ def claim_task(task_id: int, *, now: datetime) -> CompensatingTask | None:
     return task
 
 
-def due_tasks(*, now: datetime, limit: int) -> list[int]:
-    """Return pending tasks whose time has come, oldest first."""
+def due_tasks(*, now: datetime, limit: int, blocked: Iterable[int] = ()) -> list[int]:
+    """Return pending tasks whose time has come, oldest first. blocked: remotes that must not be called now."""
     rows = CompensatingTask.objects.filter(status=TaskStatus.PENDING, next_attempt_at__lte=now)
+    rows = rows.exclude(resource__remote_id__in=list(blocked))
     return list(rows.order_by("next_attempt_at", "-pk").values_list("pk", flat=True)[:limit])
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from rollback import holding, journal, looking, service
-from rollback.compensate import COMPENSATE, holder_of
+from rollback.compensate import COMPENSATE, holder_of, log_outcome
 from rollback.holding import Reading
 from rollback.looking import ClientFor, Look
 from rollback.models import CompensatingTask, Group
@@ -141,7 +141,8 @@ def close(task_id: int, *, why: str, actor: Actor, client_of: ClientFor = client
                 if spec.comparator.differing(moved.base or {}, moved.data):
                     transitions.arm([task.record_id], now=now)
         holding.release([task.record_id], holder=holder_of(task), now=now)
-        _tell(Kind.COMPENSATION_CLOSED, task, actor=actor, why=why, now=now, read=look.shown is not None)
+        _tell(Kind.COMPENSATION_CLOSED, task, actor=actor, why=why, now=now,
+              reason=TaskReason.CLOSED.value, read=look.shown is not None)  # fmt: skip
 
     _act(task_id, work)
     return look
@@ -249,3 +250,6 @@ def _tell(kind: Kind, task: CompensatingTask, *, actor: Actor, why: str, now: da
     data = {"task": str(task.task_id), "request": task.request_id, "group": task.group_id,
             "group_pk": task.step.group_id, "why": why.strip()[:LONGEST_WHY], **more}  # fmt: skip
     events.write([Fact(kind, task.record_id, task.resource_id, actor=actor, data=data)], now=now)
+    log_outcome(
+        kind.value, task, error={"reason": more.get("reason", "")}, actor_kind=actor.kind, actor_id=actor.user_id
+    )

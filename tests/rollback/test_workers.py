@@ -3,18 +3,22 @@
 from datetime import timedelta
 
 import pytest
+import structlog
 from django.db.models import F
 from django_q.models import OrmQ
 
-from rollback import workers
+from rollback import compensate, journal, workers
 from rollback.models import CompensatingTask, Group
 from rollback.states import GroupStatus, TaskStatus
+from rollback.undo import Client
 from syncportal.demo import DemoMaster
 from syncportal.kernel.clock import db_now
 from syncportal.ops import duties, ticks
 from syncportal.ops.models import WorkerState
 from syncportal.ops.supervisor import PoolNews
 from syncportal.remote import limits
+from syncportal.remote.errors import Misconfiguration
+from syncportal.remote.models import Resource
 from syncportal.sync.models import Record
 from tests.rollback.scene import ADDRESS, Scene
 
@@ -60,6 +64,30 @@ def test_nobody_is_rung_for_while_the_remote_is_paused_and_no_attempt_is_burnt(s
     assert (task.status, task.attempts) == (TaskStatus.PENDING, 1)
     limits.resume(scene.resource.remote_id, now=db_now())
     assert workers.ring_for_due(db_now())
+
+
+def test_tasks_of_a_blocked_remote_do_not_stand_in_the_way_of_others(scene: Scene) -> None:
+    waiting(scene)
+    now = db_now()
+    assert len(journal.due_tasks(now=now, limit=1)) == 1
+    assert journal.due_tasks(now=now, limit=1, blocked={scene.resource.remote_id}) == []
+    assert len(journal.due_tasks(now=now, limit=1, blocked={scene.resource.remote_id + 1})) == 1
+
+
+def test_a_remote_that_cannot_be_called_at_all_puts_the_task_off_and_says_why(scene: Scene) -> None:
+    task = waiting(scene)
+    attempts = task.attempts
+
+    def unusable(resource: Resource) -> Client:
+        raise Misconfiguration("No credential is stored.")
+
+    with structlog.testing.capture_logs() as lines:
+        compensate.run_due(seconds=20, client_of=unusable)
+    task.refresh_from_db()
+    assert (task.status, task.attempts, task.last_error["detail"]) == ("pending", attempts, "No credential is stored.")
+    assert task.next_attempt_at > db_now() + timedelta(seconds=50)
+    assert not workers.ring_for_due(db_now())
+    assert [(line["event"], line["code"]) for line in lines] == [("compensation.postponed", "cannot_start")]
 
 
 def test_working_off_without_a_pool_undoes_what_is_due(scene: Scene) -> None:
