@@ -1,4 +1,4 @@
-"""Many rows in one statement, on SQLite and PostgreSQL: conditional updates, and inserts.
+"""Many rows in one statement, on SQLite and PostgreSQL: conditional updates, inserts, and sums.
 
 A batch of outcomes is one UPDATE … FROM a JSON parameter: about 1 ms for 100 rows, where
 `bulk_update` takes 34 and single saves 20. Each row may carry its own guard (a claim number, a
@@ -124,6 +124,16 @@ def _insert_plan(vendor: str, model: type[models.Model], names: tuple[str, ...])
     return _Plan(sql, names, tuple(_converter(field) for field in fields))
 
 
+@lru_cache(maxsize=64)
+def _adding_plan(vendor: str, model: type[models.Model], names: tuple[str, ...], key: tuple[str, ...]) -> _Plan:
+    plan = _insert_plan(vendor, model, names)
+    table = model._meta.db_table
+    sums = [_concrete(model, name).column for name in names if name not in key]
+    columns = ", ".join(f'"{_concrete(model, name).column}"' for name in key)
+    added = ", ".join(f'"{column}" = "{table}"."{column}" + excluded."{column}"' for column in sums)
+    return _Plan(f"{plan.sql} ON CONFLICT ({columns}) DO UPDATE SET {added}", names, plan.converters)
+
+
 def update_rows(
     model: type[models.Model],
     rows: Sequence[Mapping[str, Any]],
@@ -156,5 +166,17 @@ def insert_rows(model: type[models.Model], rows: Sequence[Mapping[str, Any]]) ->
     """
     if rows:
         plan = _insert_plan(connection.vendor, model, tuple(rows[0]))
+        with connection.cursor() as cursor:
+            cursor.execute(plan.sql, [plan.payload(rows)])
+
+
+def add_rows(model: type[models.Model], rows: Sequence[Mapping[str, Any]], *, key: Sequence[str]) -> None:
+    """Insert rows of numbers, or add them to the rows that have their key already, in one statement.
+
+    rows: as for `insert_rows`, no key twice; `key` names the fields of a unique constraint, every other field is
+    summed. Rows are locked in their order, so callers that sort them by key never wait for each other in a circle.
+    """
+    if rows:
+        plan = _adding_plan(connection.vendor, model, tuple(rows[0]), tuple(key))
         with connection.cursor() as cursor:
             cursor.execute(plan.sql, [plan.payload(rows)])

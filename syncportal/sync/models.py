@@ -1,8 +1,8 @@
-"""Tables of a record's life: Record, SyncJob, SyncLog, Conflict, Event, Pull, ScanPosition.
+"""Tables of a record's life: Record, SyncJob, SyncLog, Rollup, Conflict, Event, Pull, ScanPosition.
 
-Each table has one writer: Record `records.py`, SyncJob `transitions.py`, Conflict
-`conflict_store.py`, SyncLog and Event `events.py`, Pull `pull.py`, ScanPosition `sweep.py`. The constraints repeat
-the invariants that those modules keep, so that a bug is an error and not silent damage.
+Each table has one writer: Record `records.py`, SyncJob `transitions.py`, Conflict `conflict_store.py`, SyncLog and
+Event `events.py`, Rollup `rollups.py`, Pull `pull.py`, ScanPosition `sweep.py`. The constraints repeat the invariants
+that those modules keep, so that a bug is an error and not silent damage.
 """
 
 from typing import ClassVar
@@ -169,6 +169,51 @@ class SyncLog(models.Model):
 
     def __str__(self) -> str:
         return f"{self.method} {self.url}: {self.http_status or self.error_kind}"
+
+
+class Rollup(models.Model):
+    """The attempts of one resource that began in one span of time and came to one outcome, counted and timed.
+
+    Sums up the final exchanges in the sync log. `error` is the code, or else the kind, of what went wrong; `took_N`
+    counts those that took at most N ms and more than the bound before, `took_more` the rest.
+    """
+
+    span_s = models.PositiveIntegerField()
+    begins_at = models.DateTimeField()
+    resource = models.ForeignKey(Resource, on_delete=models.CASCADE, related_name="+", db_index=False)
+    outcome = models.CharField(max_length=20)
+    error = models.CharField(max_length=40, blank=True)
+    attempts = models.PositiveBigIntegerField()
+    total_ms = models.PositiveBigIntegerField()
+    took_5 = models.PositiveBigIntegerField()
+    took_10 = models.PositiveBigIntegerField()
+    took_20 = models.PositiveBigIntegerField()
+    took_35 = models.PositiveBigIntegerField()
+    took_50 = models.PositiveBigIntegerField()
+    took_75 = models.PositiveBigIntegerField()
+    took_100 = models.PositiveBigIntegerField()
+    took_150 = models.PositiveBigIntegerField()
+    took_200 = models.PositiveBigIntegerField()
+    took_300 = models.PositiveBigIntegerField()
+    took_500 = models.PositiveBigIntegerField()
+    took_750 = models.PositiveBigIntegerField()
+    took_1000 = models.PositiveBigIntegerField()
+    took_1500 = models.PositiveBigIntegerField()
+    took_2500 = models.PositiveBigIntegerField()
+    took_5000 = models.PositiveBigIntegerField()
+    took_10000 = models.PositiveBigIntegerField()
+    took_more = models.PositiveBigIntegerField()
+
+    class Meta:
+        verbose_name = "roll-up"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["span_s", "begins_at", "resource", "outcome", "error"], name="rollup_one_per_span"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.attempts} × {self.outcome} from {self.begins_at:%Y-%m-%d %H:%M}"
 
 
 class Conflict(models.Model):

@@ -1,7 +1,7 @@
 """Writes back what attempts came to: one transaction a batch, however many outcomes.
 
 Locks the records first (as saving does), drops the results of stale holders, advances the records,
-moves the jobs, and appends events and sync log rows: a handful of statements for a whole batch.
+moves the jobs, appends events and sync log rows, and counts them: a handful of statements for a whole batch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Any
 
 from syncportal.kernel.machine import Verb
 from syncportal.remote.spec import ResourceSpec
-from syncportal.sync import bypassed, conflict_store, events, records, states, transitions
+from syncportal.sync import bypassed, conflict_store, events, records, rollups, states, transitions
 from syncportal.sync.claims import Claim, Outcome
 from syncportal.sync.conflict_store import Opening
 from syncportal.sync.conflicts import Merge
@@ -87,7 +87,9 @@ def settle(outcomes: Sequence[Outcome], *, specs: Mapping[int, ResourceSpec], no
             conflict_store.open_or_renew(step.opening, now=now)
     events.write([_fact(step) for step in steps if step.reason != HANDED_BACK], now=now)
     kept = {o.claim.record_id for o in mine}
-    events.write_logs(_log(o, kept=o.claim.record_id in kept) for o in outcomes)
+    logs = [_log(o, kept=o.claim.record_id in kept) for o in outcomes]
+    events.write_logs(logs)
+    rollups.add(logs)
     return len(mine)
 
 

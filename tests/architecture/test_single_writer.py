@@ -15,6 +15,7 @@ WRITERS: dict[str, tuple[str, ...]] = {
     "SyncLog": ("syncportal/sync/events.py",),
     "Event": ("syncportal/sync/events.py",),
     "Conflict": ("syncportal/sync/conflict_store.py",),
+    "Rollup": ("syncportal/sync/rollups.py",),
     "Pull": ("syncportal/sync/pull.py",),
     "ScanPosition": ("syncportal/sync/scan_positions.py",),
     "Remote": ("syncportal/remote/configuration.py",),
@@ -70,7 +71,7 @@ WRITES = {
     "get_or_create",
     "update_or_create",
 }
-BULK_FUNCTIONS = {"update_rows", "insert_rows"}
+BULK_FUNCTIONS = {"update_rows", "insert_rows", "add_rows"}
 NOT_MODELS = {"form", "serializer", "super", "local"}  # local: the module that saves people's edits
 
 
