@@ -15,10 +15,10 @@ closed is sent once more.
 from __future__ import annotations
 
 import copy
+import random
 import re
 import ssl
 import time
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ from django.conf import settings
 
 from syncportal.kernel import correlation, strict_json, tx
 from syncportal.kernel.redaction import DEFAULT_CAP, Redactor
-from syncportal.remote import bodies, failures, transport
+from syncportal.remote import bodies, failures, sockets, transport
 from syncportal.remote.addresses import AddressPolicy, AddressRefused, Target, parse_url
 from syncportal.remote.errors import (
     DEFAULT_RULES,
@@ -41,7 +41,7 @@ from syncportal.remote.errors import (
     classify,
 )
 from syncportal.remote.payloads import EMPTY, Answer, Exchange, Headers
-from syncportal.remote.transport import Deadline
+from syncportal.remote.sockets import Deadline
 
 __all__ = ["Deadline", "HttpClient", "HttpLimits", "HttpRequest"]
 
@@ -157,7 +157,7 @@ class HttpClient:
 
     def _prepare(self, request: HttpRequest, record: _Recorder) -> transport.Prepared:
         headers = {**_DEFAULT_HEADERS, **request.headers}
-        headers["X-Request-ID"] = request.request_id or correlation.current() or uuid.uuid4().hex
+        headers["X-Request-ID"] = request.request_id or correlation.current() or f"{random.getrandbits(128):032x}"
         if request.body is not None or request.method not in ("GET", "HEAD", "DELETE"):
             headers["Content-Length"] = str(len(request.body or b""))
         record.request_headers = headers
@@ -178,17 +178,17 @@ class HttpClient:
 
     def _send_fresh_if_stale(
         self, request: HttpRequest, prepared: transport.Prepared, *, deadline: Deadline
-    ) -> tuple[transport.CallState, requests.Response]:
+    ) -> tuple[sockets.CallState, requests.Response]:
         fresh = False
         while True:
-            call = transport.CallState(
+            call = sockets.CallState(
                 deadline=deadline,
                 connect_timeout_s=self.limits.connect_timeout_s,
                 policy=self._policy,
                 header_limit=self.limits.max_header_bytes,
                 fresh=fresh,
             )
-            transport.begin(call)
+            sockets.begin(call)
             try:
                 return call, self._send_once(prepared, call)
             except (requests.RequestException, OSError, ValueError) as error:
@@ -199,9 +199,9 @@ class HttpClient:
                 # The library's exception quotes the URL with its secrets, so it must not show in a traceback.
                 raise failures.explain(error, call, is_write=request.is_write) from None
             finally:
-                transport.end()
+                sockets.end()
 
-    def _send_once(self, prepared: transport.Prepared, call: transport.CallState) -> requests.Response:
+    def _send_once(self, prepared: transport.Prepared, call: sockets.CallState) -> requests.Response:
         if call.deadline.over:
             call.problem = ("deadline", "The time for this call was over before it began.")
             raise OSError("no time left")
@@ -217,9 +217,9 @@ class HttpClient:
         return response
 
     def _body(
-        self, request: HttpRequest, record: _Recorder, response: requests.Response, call: transport.CallState
+        self, request: HttpRequest, record: _Recorder, response: requests.Response, call: sockets.CallState
     ) -> bytes:
-        transport.begin(call)
+        sockets.begin(call)
         clean = False
         try:
             wire = bodies.read_limited(response.raw, max_wire_bytes=self.limits.max_wire_bytes)
@@ -238,10 +238,10 @@ class HttpClient:
             raise failures.explain(error, call, is_write=request.is_write, status=record.status) from None
         finally:
             _finish(response, reusable=clean)
-            transport.end()
+            sockets.end()
 
     def _refused(
-        self, request: HttpRequest, record: _Recorder, response: requests.Response, call: transport.CallState
+        self, request: HttpRequest, record: _Recorder, response: requests.Response, call: sockets.CallState
     ) -> RemoteError:
         self._read_refusal(record, response, call)
         text = self._redactor.body(record.body)
@@ -257,9 +257,9 @@ class HttpClient:
             raise AssertionError("a 2xx answer is no refusal")
         return error
 
-    def _read_refusal(self, record: _Recorder, response: requests.Response, call: transport.CallState) -> None:
+    def _read_refusal(self, record: _Recorder, response: requests.Response, call: sockets.CallState) -> None:
         """Read what a refusal says; the status stands whatever is wrong with its body."""
-        transport.begin(call)
+        sockets.begin(call)
         clean = False
         try:
             # Another answer follows an informational one, so its connection cannot be used again.
@@ -274,7 +274,7 @@ class HttpClient:
             pass
         finally:
             _finish(response, reusable=clean)
-            transport.end()
+            sockets.end()
 
 
 def _finish(response: requests.Response, *, reusable: bool) -> None:

@@ -15,7 +15,7 @@ import requests
 from urllib3 import exceptions as wire
 
 from syncportal.remote.errors import InvalidResponse, Rejected, RemoteError, Timeout, Unreachable
-from syncportal.remote.transport import CallState
+from syncportal.remote.sockets import CallState
 
 WIRE_ERRORS: Final = (wire.HTTPError, http.client.HTTPException, OSError, ValueError)
 _TIMEOUTS: Final = (TimeoutError, requests.Timeout, wire.ReadTimeoutError)

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from syncportal.remote import transport
+from syncportal.remote import sockets
 from syncportal.remote.client import Deadline, HttpClient, HttpRequest
 from syncportal.remote.errors import RemoteError
 from tests.remote.wire import always, elapsed, serving
@@ -49,7 +49,7 @@ def talking(script, path):
 
 
 def client(path=None):
-    context = transport.tls_context(cafile=path) if path else None
+    context = sockets.tls_context(cafile=path) if path else None
     return HttpClient(allowed_networks=["127.0.0.0/8", "::1/128"], context=context)
 
 
