@@ -8,7 +8,6 @@ that would start too late are handed back, and the doorbell is rung for what is 
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -25,6 +24,7 @@ from syncportal.remote.spec import spec_for
 from syncportal.sync import events
 from syncportal.sync.claims import Outcome
 from syncportal.sync.events import Fact, Kind
+from syncportal.sync.finished import Finished
 from syncportal.sync.lane import Budget, Lane
 from syncportal.sync.models import SyncJob
 from syncportal.sync.settle import settle
@@ -32,8 +32,8 @@ from syncportal.sync.settle import settle
 log = structlog.get_logger(__name__)
 
 POLL_S = 0.05
-BATCH_WAIT_S = 0.02
-BATCH = 64
+BATCH_WAIT_S = 0.1
+BATCH = 128
 LOOK_S = 0.25
 
 
@@ -95,6 +95,7 @@ class _Drain:
         self.holder = uuid.uuid4().hex
         self.stop_at = budget.last_start(time.monotonic())
         self.lanes: dict[int, Lane] = {}
+        self.finished: Finished[tuple[Lane, Outcome]] = Finished()
         self.looked_at = 0.0
         self.report = DrainReport()
 
@@ -113,7 +114,7 @@ class _Drain:
                     if not self._waits_for_tokens():
                         break
                     time.sleep(POLL_S)
-                batches = self._collect(self._finished())
+                batches = self._collect()
             self.report.left_over = not self._starting() and bool(due_remotes(self.clock()))
             return self.report
         finally:
@@ -163,29 +164,19 @@ class _Drain:
         resources = Resource.objects.select_related("remote").filter(remote_id=remote_id)
         by_id = {resource.pk: resource for resource in resources}
         remote = spec_for(next(iter(by_id.values()))).remote
-        return Lane(remote, by_id, self.holder, self.budget, self.clock, self.stop_at)
+        return Lane(remote, by_id, self.holder, self.budget, self.clock, self.stop_at, self.finished)
 
-    def _finished(self) -> list[Future]:
-        """Wait a moment for finished attempts; collect a small batch rather than write each on its own."""
-        running: set[Future] = set()
-        for lane in self.lanes.values():
-            running |= lane.running.keys()
-            if lane.probe is not None:
-                running.add(lane.probe)
-        done, rest = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
-        if done and rest and len(done) < BATCH:
-            done |= wait(rest, timeout=BATCH_WAIT_S)[0]
-        return list(done)
+    def _collect(self) -> list[tuple[Lane, list[Outcome]]]:
+        """Wait a moment for a batch of finished attempts and take them off their lanes.
 
-    def _collect(self, futures: Iterable[Future]) -> list[tuple[Lane, list[Outcome]]]:
-        """Take finished attempts off their lanes, so that the next claim can fill the slots before they are stored."""
-        finished = set(futures)
+        The next claim fills their places before they are stored.
+        """
+        under_way = sum(lane.running for lane in self.lanes.values())
+        taken = self.finished.take(first_s=POLL_S, batch=min(BATCH, under_way), batch_s=BATCH_WAIT_S)
         batches = []
         for lane in self.lanes.values():
-            ended = [future for future in lane.running if future in finished]
-            outcomes = [future.result() for future in ended]
-            for future in ended:
-                del lane.running[future]
+            outcomes = [outcome for origin, outcome in taken if origin is lane]
+            lane.collected(len(outcomes))
             if outcomes:
                 batches.append((lane, outcomes))
         return batches

@@ -23,6 +23,7 @@ from syncportal.remote.models import Resource
 from syncportal.remote.spec import RemoteSpec
 from syncportal.sync import executor, states, transitions
 from syncportal.sync.claims import Claim, Outcome
+from syncportal.sync.finished import Finished
 from syncportal.sync.settle import HANDED_BACK, MISCONFIGURED
 
 log = structlog.get_logger(__name__)
@@ -59,13 +60,15 @@ class Lane:
     budget: Budget
     clock: Callable[[], datetime]
     stop_at: float
+    finished: "Finished[tuple[Lane, Outcome]]"
     slots: int = 0
     tokens: int = 0
     blocked: bool = False
     debt: int = 0
-    running: dict[Future, Claim] = field(default_factory=dict)
+    running: int = 0
+    pace: int = 0
     pool: ThreadPoolExecutor | None = None
-    ready: deque[tuple[Future, Claim, Caller, float]] = field(default_factory=deque)
+    ready: deque[tuple[Claim, Caller, float]] = field(default_factory=deque)
     active: int = 0
     lock: Lock = field(default_factory=Lock)
     renewed_at: float = 0.0
@@ -92,7 +95,7 @@ class Lane:
         grant = limits.lease(
             self.remote.remote_id,
             holder=self.holder,
-            want=cap if self.starting else max(1, len(self.running)),
+            want=cap if self.starting else max(1, self.running),
             cap=cap,
             per_second=self.remote.limits.per_second,
             now=now,
@@ -114,8 +117,9 @@ class Lane:
         """Give claims that have not started back unsent: there is no slot, or no time, for them any more."""
         with self.lock:
             waiting, self.ready = list(self.ready), deque()
-        for future, claim, _, _ in waiting:
-            future.set_result(Outcome(claim, states.POSTPONE, reason=HANDED_BACK, sends=claim.sends, due_at=now))
+        for claim, _, _ in waiting:
+            unsent = Outcome(claim, states.POSTPONE, reason=HANDED_BACK, sends=claim.sends, due_at=now)
+            self.finished.put((self, unsent))
 
     def _start_probe(self) -> None:
         """Ask the remote one harmless question; its answer decides whether the breaker closes."""
@@ -133,9 +137,12 @@ class Lane:
         return healthy
 
     def claim(self, now: datetime, *, record_ids: list[int] | None = None) -> int:
-        """Claim and submit as many jobs as slots and tokens allow; return how many."""
-        room = min(2 * self.slots - len(self.running), self.tokens)
-        if room <= 0 or not self.starting:
+        """Claim as many jobs as slots and tokens allow, and some ahead; return how many.
+
+        Ahead of the slots goes what the threads use up until the next claim: twice what the last round brought back.
+        """
+        room = min(self.slots + max(self.slots, 2 * self.pace) - self.running, self.tokens)
+        if room <= 0 or not self.starting or self.pool is None:
             return 0
         claims = transitions.claim_many(
             self.remote.remote_id,
@@ -146,31 +153,37 @@ class Lane:
             record_ids=record_ids,
         )
         self.tokens -= len(claims)
-        for claim in claims:
-            future: Future = Future()
-            self.running[future] = claim
-            self.ready.append((future, claim, self._client(claim.resource_id), time.monotonic()))
-        self._fill()
+        self.running += len(claims)
+        claimed = time.monotonic()
+        waiting = [(claim, self._client(claim.resource_id), claimed) for claim in claims]
+        with self.lock:
+            self.ready.extend(waiting)
+            for _ in range(min(len(self.ready), self.slots - self.active)):
+                self.active += 1
+                self.pool.submit(self._work)
         return len(claims)
+
+    def collected(self, count: int) -> None:
+        """Note that so many attempts came back in this round."""
+        self.running -= count
+        self.pace = count
 
     @property
     def _call_s(self) -> float:
         """Return the total time of one attempt's calls: the remote's own limit, never more than the chain allows."""
         return min(self.budget.call_s, self.remote.limits.total_timeout_s)
 
-    def _fill(self) -> None:
-        """Start what is ready while slots are free; called by the drain and by every thread that becomes free."""
-        with self.lock:
-            while self.ready and self.active < self.slots and self.pool is not None:
-                self.active += 1
-                self.pool.submit(self._run, *self.ready.popleft())
+    def _work(self) -> None:
+        """Run in a pool thread: one attempt after the other, until none is ready or the slots became fewer."""
+        while (waiting := self._next()) is not None:
+            self.finished.put((self, self._attempt(*waiting)))
 
-    def _run(self, future: Future, claim: Claim, client: Caller, claimed: float) -> None:
-        outcome = self._attempt(claim, client, claimed)
+    def _next(self) -> tuple[Claim, Caller, float] | None:
         with self.lock:
+            if self.ready and self.active <= self.slots:
+                return self.ready.popleft()
             self.active -= 1
-        self._fill()
-        future.set_result(outcome)
+            return None
 
     def _client(self, resource_id: int) -> Caller:
         """Return the resource's client, or why there is none; asked once a drain."""
