@@ -30,13 +30,14 @@ run: migrate ## Start the web server on PORT (default 8000)
 worker: migrate ## Start the worker
 	$(BIN)/python manage.py runworker
 
-test: test-sqlite test-postgres ## Run all tests: everything on SQLite, then those marked db on PostgreSQL
+test: $(STAMP) browser ## Run all tests: everything on SQLite, those marked db on PostgreSQL too
+	$(BIN)/python -m tests.both $(ARGS)
 
 test-sqlite: $(STAMP) browser
-	$(BIN)/python -m pytest -n 2 -q $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q $(ARGS)
 
 test-postgres: $(STAMP)
-	$(BIN)/python -m tests.postgres -- pytest -n 2 -q -m db $(ARGS)
+	$(BIN)/python -m tests.postgres -- pytest -n 2 --dist worksteal -q -m db $(ARGS)
 
 browser: # Chromium for the browser tests; without root they skip and say how to install it
 	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 \

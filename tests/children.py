@@ -7,10 +7,13 @@ Does not: survive SIGKILL.
 import contextlib
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import FrameType
+from typing import IO
 
 CLEANUP_S = 90.0
+Output = IO[str] | int | None
 
 
 def end_in_order() -> None:
@@ -26,13 +29,21 @@ def end_in_order() -> None:
 
 def run(command: Sequence[str], *, env: Mapping[str, str] | None = None, capture: bool = False) -> tuple[int, str]:
     """Run a command to its end; return its exit code and, when captured, all that it printed."""
-    # A session of its own: a terminal's Ctrl-C would reach it twice, and the second cuts its cleaning up short.
-    process = subprocess.Popen(
-        command, env=env, start_new_session=True, text=True,
-        stdout=subprocess.PIPE if capture else None, stderr=subprocess.STDOUT if capture else None,
-    )  # fmt: skip
-    try:
+    stdout, stderr = (subprocess.PIPE, subprocess.STDOUT) if capture else (None, None)
+    with running(command, env=env, stdout=stdout, stderr=stderr) as process:
         printed, _ = process.communicate()
+    return process.returncode, printed or ""
+
+
+@contextmanager
+def running(
+    command: Sequence[str], *, env: Mapping[str, str] | None = None, stdout: Output = None, stderr: Output = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a command beside the block; when the block is left by an exception, end the command in order."""
+    # A session of its own: a terminal's Ctrl-C would reach it twice, and the second cuts its cleaning up short.
+    process = subprocess.Popen(command, env=env, start_new_session=True, text=True, stdout=stdout, stderr=stderr)
+    try:
+        yield process
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGINT)
@@ -42,4 +53,3 @@ def run(command: Sequence[str], *, env: Mapping[str, str] | None = None, capture
             process.kill()
             process.wait()
         raise
-    return process.returncode, printed or ""

@@ -1,9 +1,10 @@
 """What all tests share.
 
-The suite runs twice: everything on SQLite, then the tests marked `db` on PostgreSQL (`python -m tests.postgres --
+The suite runs twice: everything on SQLite, and the tests marked `db` on PostgreSQL (`python -m tests.postgres --
 pytest -m db`). The SQLite database is a file, with the settings of production: threads and child processes see it.
 """
 
+import gc
 import os
 import shutil
 import tempfile
@@ -28,6 +29,13 @@ ROOM = 2**30
 def pytest_configure(config: pytest.Config) -> None:
     """Make test users cheap: the password hasher of production takes 0.2 s a user."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from walking again and again over what stays alive anyway."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

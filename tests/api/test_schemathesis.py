@@ -36,13 +36,21 @@ CHECKS = [
     response_headers_conformance,
     negative_data_rejection,
 ]
-PATHS = yaml.safe_load(COMMITTED.read_text("utf-8"))["paths"]
-OPERATIONS = [(verb.upper(), path) for path, operations in PATHS.items() for verb in operations]
+DESCRIPTION = yaml.load(COMMITTED.read_text("utf-8"), Loader=yaml.CSafeLoader)
+OPERATIONS = [(verb.upper(), path) for path, operations in DESCRIPTION["paths"].items() for verb in operations]
+
+
+@pytest.fixture(scope="module")
+def schema() -> Any:
+    """Return the description, ready to make requests from."""
+    made = schemathesis.openapi.from_dict(DESCRIPTION)
+    made.app = get_wsgi_application()
+    return made
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
-def test_made_up_requests(method: str, path: str) -> None:
+def test_made_up_requests(schema: Any, method: str, path: str) -> None:
     world = World()
     task = failed_task(world.others, world.people["owner"])
     ids: dict[str, Any] = {
@@ -52,8 +60,6 @@ def test_made_up_requests(method: str, path: str) -> None:
     exchange(world.record)
     happened(world.record)
     key = world.caller("operator")._credentials["HTTP_AUTHORIZATION"]
-    schema = schemathesis.openapi.from_dict(yaml.safe_load(COMMITTED.read_text("utf-8")))
-    schema.app = get_wsgi_application()
     operation = schema[path][method]
 
     @settings(

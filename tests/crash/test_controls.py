@@ -10,7 +10,7 @@ def test_the_checker_finds_out_every_wrong_protocol_and_acquits_ours(
     base: Base,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    rows = controls.table(base, seed=7, count=250)
+    rows = controls.table(base, seed=7, count=150)
     with capsys.disabled():
         print("\n" + controls.printed(rows))
     found = {row.name: row.bad for row in rows}

@@ -3,8 +3,6 @@
 Ten thousand runs in shards, in memory; `python -m tests.crash` and `make chaos` make more of them.
 """
 
-import gc
-
 import pytest
 
 from tests.crash import matrix
@@ -29,13 +27,6 @@ POINTS = {
 
 def _explained(tally: Tally) -> str:
     return "\n".join(f"{scenario}\n    {found}" for scenario, found in tally.examples or [])
-
-
-@pytest.fixture(autouse=True)
-def quick() -> None:
-    """Keep the collector away from what stays alive anyway: a quarter of the time."""
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.mark.parametrize("name", POINTS)

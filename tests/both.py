@@ -1,0 +1,36 @@
+"""`make test`: everything on SQLite and, at the same time, the tests marked `db` on PostgreSQL.
+
+As a command: `python -m tests.both [pytest arguments]`. The kills and the browser leave the processor idle while they
+wait; together both parts take hardly longer than the longer one. What the PostgreSQL part prints is shown when it is
+done. Exit code 1 when either failed. Interrupted, both end all they started.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+
+from tests import children
+
+# Worksteal: whoever has nothing left takes from the other, so that no long test is begun last.
+PYTEST = ["-m", "pytest", "-n", "2", "--dist", "worksteal", "-q"]
+SQLITE = [sys.executable, *PYTEST]
+POSTGRES = [sys.executable, "-m", "tests.postgres", "--", sys.executable, *PYTEST, "-m", "db"]
+
+
+def main(given: Sequence[str]) -> int:
+    """Run both parts; `given` goes to both."""
+    children.end_in_order()
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        print("SQLite, and PostgreSQL at the same time", flush=True)
+        with children.running([*POSTGRES, *given], stdout=output, stderr=subprocess.STDOUT) as beside:
+            failed = children.run([*SQLITE, *given])[0]
+            print("PostgreSQL", flush=True)
+            failed |= beside.wait()
+        output.seek(0)
+        print(output.read(), end="", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
