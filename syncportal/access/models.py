@@ -1,4 +1,4 @@
-"""Tables of who may call: ApiKey (only writer: keys.py) and StoredAnswer (only writer: idempotency.py)."""
+"""Tables of who may call: ApiKey (only writer: keys.py), StoredAnswer (idempotency.py) and WrongKeys (throttle.py)."""
 
 from typing import ClassVar
 
@@ -26,6 +26,20 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
+
+
+class WrongKeys(models.Model):
+    """How many wrong keys came from one address or network since a moment."""
+
+    source = models.CharField(max_length=50, primary_key=True)
+    count = models.PositiveIntegerField()
+    since = models.DateTimeField(db_index=True)
+
+    class Meta:
+        verbose_name_plural = "wrong keys"
+
+    def __str__(self) -> str:
+        return f"{self.count} from {self.source}"
 
 
 class StoredAnswer(models.Model):

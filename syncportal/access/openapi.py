@@ -45,6 +45,7 @@ _ALWAYS: Final = {
     "400": "The address or the body cannot be read.",
     "401": "No key or session, or one that is refused.",
     "403": "Signed in, but not allowed.",
+    "429": "Too many wrong keys came from this address; `Retry-After` says when it is heard again.",
 }
 _WITH_BODY: Final = {
     "413": "The body is larger than 1 MiB.",

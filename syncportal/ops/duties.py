@@ -14,7 +14,7 @@ from django.db import close_old_connections
 from django.db.models import F, Q
 
 from rollback import workers as compensations
-from syncportal.access import idempotency
+from syncportal.access import idempotency, throttle
 from syncportal.kernel.clock import db_now
 from syncportal.ops import notices
 from syncportal.ops.models import Duty
@@ -52,6 +52,7 @@ def _seal(now: datetime) -> str:
 
 
 def _forget(now: datetime) -> str:
+    throttle.forget_old(now=now)
     return f"{retention.prune(now)} entries, {idempotency.prune(now=now)} stored answers removed"
 
 

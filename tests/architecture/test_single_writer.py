@@ -24,6 +24,7 @@ WRITERS: dict[str, tuple[str, ...]] = {
     "SlotLease": ("syncportal/remote/limits.py",),
     "AccessToken": ("syncportal/remote/auth.py",),
     "ApiKey": ("syncportal/access/keys.py",),
+    "WrongKeys": ("syncportal/access/throttle.py",),
     "StoredAnswer": ("syncportal/access/idempotency.py",),
     "Heartbeat": ("syncportal/ops/heartbeat.py",),
     "Duty": ("syncportal/ops/duties.py",),
