@@ -18,7 +18,7 @@ from syncportal.access import idempotency, throttle
 from syncportal.kernel.clock import db_now
 from syncportal.ops import notices
 from syncportal.ops.models import Duty
-from syncportal.sync import audit, retention, sweep
+from syncportal.sync import audit, record_counts, retention, sweep
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +56,10 @@ def _forget(now: datetime) -> str:
     return f"{retention.prune(now)} entries, {idempotency.prune(now=now)} stored answers removed"
 
 
+def _count(now: datetime) -> str:
+    return f"{record_counts.recount(now)} records counted"
+
+
 DUTIES: tuple[DutySpec, ...] = (
     DutySpec("sweep", 60, "Rescues jobs of dead workers, finds changes made past us, rings for what is due.", _sweep),
     DutySpec("compensations", 60, "Takes over groups of dead requests, rings for undos that wait.", compensations.duty),
@@ -64,6 +68,7 @@ DUTIES: tuple[DutySpec, ...] = (
         "notices", 60, "Mails operations about dead letters, failed undos and refused credentials.", notices.send_due
     ),
     DutySpec("retention", 3600, "Removes history of more than 90 days, a slice at a time.", _forget),
+    DutySpec("count", 300, "Counts the records of a large installation, so that no page has to.", _count),
     DutySpec("retry", 300, "Rings for retries whose time has come.", _retry),
 )
 

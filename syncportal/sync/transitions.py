@@ -38,11 +38,14 @@ class NewJob:
 
 def insert(jobs: Iterable[NewJob], *, now: datetime) -> None:
     """Give new records their machine rows."""
+    jobs = list(jobs)
+    resources = dict(Record.objects.filter(pk__in=[job.record_id for job in jobs]).values_list("pk", "resource_id"))
     SyncJob.objects.bulk_create(
         [
             SyncJob(
                 record_id=job.record_id,
                 remote_id=job.remote_id,
+                resource_id=resources[job.record_id],
                 status=Status.PENDING if job.pending else Status.SYNCED,
                 due_at=now if job.pending else None,
                 max_attempts=job.max_attempts,

@@ -15,6 +15,7 @@ WRITERS: dict[str, tuple[str, ...]] = {
     "SyncLog": ("syncportal/sync/events.py",),
     "Event": ("syncportal/sync/events.py",),
     "Conflict": ("syncportal/sync/conflict_store.py",),
+    "RecordCount": ("syncportal/sync/record_counts.py",),
     "Rollup": ("syncportal/sync/rollups.py",),
     "Pull": ("syncportal/sync/pull.py",),
     "ScanPosition": ("syncportal/sync/scan_positions.py",),
