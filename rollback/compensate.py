@@ -16,12 +16,13 @@ import structlog
 from django.conf import settings
 from django.db import transaction
 
-from rollback import decide, holding, journal, undo
+from rollback import decide, holding, journal, reporting, undo
 from rollback.budget import Budget
 from rollback.calls import problem
 from rollback.holding import Reading
 from rollback.models import CompensatingTask, Group
 from rollback.plan import Json
+from rollback.reporting import Called
 from rollback.states import GroupStatus, StepStatus, TaskReason, TaskStatus
 from rollback.undo import Client, Ending, Outstanding, Undone, Wanted
 from syncportal.kernel import doorbell
@@ -30,9 +31,8 @@ from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import assert_outside_transaction, atomic_retry
 from syncportal.remote import configuration, limits
 from syncportal.remote.client import Deadline
-from syncportal.remote.errors import ErrorKind, Misconfiguration, RemoteError
+from syncportal.remote.errors import Misconfiguration, RemoteError
 from syncportal.remote.gateway import client_for
-from syncportal.remote.limits import CallResult
 from syncportal.remote.models import Resource
 from syncportal.remote.spec import ResourceSpec, spec_for
 from syncportal.sync import events, open_conflicts, records
@@ -57,12 +57,21 @@ def holder_of(task: CompensatingTask) -> str:
 def run_inline(
     group_pk: int, clients: Mapping[int, Client], *, budget: Budget, clock: Callable[[], datetime] = db_now
 ) -> None:
-    """Give every task of an aborted group its first run while the request's time lasts; the worker has the rest."""
+    """Give every task of an aborted group its first run while the request's time lasts; the worker has the rest.
+
+    A remote that was paused meanwhile, or whose breaker opened, is left to the worker too.
+    """
     rows = CompensatingTask.objects.filter(step__group_id=group_pk, status=TaskStatus.PENDING, claim_no=0)
+    blocked = set(limits.blocked(clock()))
     for task_id, resource_id in rows.order_by("-step__position").values_list("pk", "resource_id"):
         if budget.left() <= 1.0:
             break
-        run_task(task_id, clients[resource_id], deadline=budget.deadline(budget.left()), clock=clock)
+        client = clients[resource_id]
+        if client.spec.remote.remote_id in blocked:
+            continue
+        result = run_task(task_id, client, deadline=budget.deadline(budget.left()), clock=clock)
+        if result is not None and result.error_kind:
+            blocked = set(limits.blocked(clock()))
     unfinished = (GroupStatus.COMPENSATING, GroupStatus.NEEDS_ATTENTION)
     if rows.exists() or Group.objects.filter(pk=group_pk, status__in=unfinished).exists():
         atomic_retry(lambda: journal.hand_over(group_pk, now=clock()))
@@ -109,7 +118,7 @@ def _cannot_start(task_id: int, detail: str, clock: Callable[[], datetime]) -> N
         outstanding = [Outstanding.from_json(stored) for stored in task.outstanding]
         error, due_at = problem("cannot_start", detail), now + timedelta(seconds=CANNOT_START_S)
         journal.retry_task(task, due_at=due_at, counted=False, error=error, outstanding=outstanding, now=now)
-        log_outcome("compensation.postponed", task, error=error, next_attempt_at=due_at)
+        log_outcome("compensation.postponed", task, error=error, next_attempt_at=due_at.isoformat())
 
 
 def _rescue(*, now: datetime) -> None:
@@ -135,7 +144,8 @@ def run_task(
     if result.weaker_promise:
         configuration.note_late_writes(task.resource, promise=result.weaker_promise, now=clock())
     atomic_retry(lambda: _store(task, result, client, now=clock()))
-    _tell_remote(task, result, client, now=clock())
+    called = Called(client.spec.remote, task.record_id, result.error_kind, result.detail)
+    reporting.report([called], now=clock())
     return result
 
 
@@ -193,7 +203,8 @@ def _store(task: CompensatingTask, result: Undone, client: Client, *, now: datet
             due_at = result.not_before or now + timedelta(seconds=wait_s)
             _again(task, result, error, due_at=due_at, counted=False, now=now)
         case _:
-            if task.attempts >= task.max_attempts:
+            counted = task.resource.remote_id not in limits.blocked(now)  # else it says nothing about this undo
+            if counted and task.attempts >= task.max_attempts:
                 _fail(task, TaskReason.MAX_ATTEMPTS, error, result, now=now)
                 return
             delay = exponential_delay_s(
@@ -202,7 +213,7 @@ def _store(task: CompensatingTask, result: Undone, client: Client, *, now: datet
             wait_s = honour_retry_after(
                 delay, retry_after_s=result.retry_after_s, cap_s=client.spec.policy.max_retry_after_s
             )
-            _again(task, result, error, due_at=now + timedelta(seconds=wait_s), counted=True, now=now)
+            _again(task, result, error, due_at=now + timedelta(seconds=wait_s), counted=counted, now=now)
 
 
 def _again(
@@ -211,7 +222,7 @@ def _again(
     """Leave the task for a later run; counted: whether this one was an attempt."""
     if journal.retry_task(task, due_at=due_at, counted=counted, error=error, outstanding=result.outstanding, now=now):
         kind = "compensation.retry_later" if counted else "compensation.postponed"
-        log_outcome(kind, task, error=error, next_attempt_at=due_at)
+        log_outcome(kind, task, error=error, next_attempt_at=due_at.isoformat())
 
 
 def _base(base: Json | None, task: CompensatingTask) -> Json | None:
@@ -253,19 +264,6 @@ def log_outcome(event: str, task: CompensatingTask, *, error: Json | None, **mor
         "code": (error or {}).get("code", ""), "reason": (error or {}).get("reason", ""),
     }  # fmt: skip
     transaction.on_commit(partial(say, event, **line, **more))
-
-
-def _tell_remote(task: CompensatingTask, result: Undone, client: Client, *, now: datetime) -> None:
-    """Tell the breaker how the call went, and pause a remote that refuses our credential."""
-    remote = client.spec.remote
-    kind = ErrorKind(result.error_kind) if result.error_kind else None
-    results = [CallResult(kind=kind, record_id=task.record_id)]
-    facts = []
-    if limits.report(remote.remote_id, results, breaker=remote.breaker, now=now) == "opened":
-        facts.append(Fact(Kind.BREAKER_OPENED, remote_id=remote.remote_id, data={"remote": remote.slug}))
-    if result.pause and limits.pause(remote.remote_id, reason="unauthorized", detail=result.detail, now=now):
-        facts.append(Fact(Kind.REMOTE_PAUSED, remote_id=remote.remote_id, data={"remote": remote.slug}))
-    events.write(facts, now=now)
 
 
 def recover(*, clock: Callable[[], datetime] = db_now) -> int:

@@ -12,11 +12,12 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from rollback import calls, compensate, decide, journal
+from rollback import calls, compensate, decide, journal, reporting
 from rollback.budget import Budget
 from rollback.calls import Read, Sent, Target, problem
 from rollback.journal import Snapshot, StepEnd
 from rollback.models import Group, GroupedUpdate, Step
+from rollback.reporting import Called
 from rollback.states import StepStatus
 from rollback.undo import Client
 from syncportal.kernel.clock import db_now
@@ -75,8 +76,19 @@ class _CarryOut:
                 self._apply(running)
             except Lost:
                 continue
+        reporting.report(self._calls(groups), now=self.clock())
         for running in live:
             compensate.run_inline(running.group.pk, self.clients, budget=self.budget, clock=self.clock)
+
+    def _calls(self, groups: Sequence[Running]) -> list[Called]:
+        """Return how every call went, reads before writes."""
+        return [
+            Called(
+                self.specs[running.by_id[end.target.step_id].resource_id].remote, end.target.record_id, end.error_kind,
+                (end.error or {}).get("detail", ""),
+            )
+            for ends in ("reads", "ends") for running in groups for end in getattr(running, ends).values()
+        ]  # fmt: skip
 
     # --- snapshots
 

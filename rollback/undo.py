@@ -110,7 +110,6 @@ class Undone:
     detail: str = ""
     retry_after_s: float | None = None
     error_kind: str = ""
-    pause: bool = False
     weaker_promise: str = ""
     exchanges: tuple[Logged, ...] = ()
 
@@ -296,9 +295,7 @@ class _Run:
             self.outstanding = (*self.outstanding, self.sending)
         failed = self._end(Ending.LATER, code=error.code, detail=error.detail, retry_after_s=error.retry_after_s)
         failed = replace(failed, error_kind=str(error.kind))
-        if isinstance(error, Unauthorized):
-            return replace(failed, ending=Ending.POSTPONED, pause=True)
-        if isinstance(error, Throttled):
+        if isinstance(error, Throttled | Unauthorized):
             return replace(failed, ending=Ending.POSTPONED)
         if error.transient or isinstance(error, InvalidResponse):
             return failed
