@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import models, transaction
-from django.db.models import Q, Sum
+from django.db.models import Count, Q, Sum
 
 from syncportal.kernel.tx import atomic_retry
 from syncportal.remote import breaker as arithmetic
@@ -28,6 +28,7 @@ __all__ = ["Blocked", "BreakerChange", "CallResult", "Grant", "UNLIMITED", "bloc
 
 UNLIMITED: Final = 1_000_000
 PROBE_S: Final = 15.0
+WISH_S: Final = 3.0
 PAUSED: Final = "paused"
 BREAKER_OPEN: Final = "breaker_open"
 RATE: Final = "rate"
@@ -38,12 +39,14 @@ class Grant:
     """What a holder may use until it asks again: calls at once, calls to start.
 
     `blocked` is "" or paused, breaker_open, rate; `until` is when asking again makes sense, None when unknown.
+    `waiting` counts others that found no slot and wait for one.
     """
 
     slots: int
     tokens: int
     blocked: str = ""
     until: datetime | None = None
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +68,25 @@ def lease(
     now: datetime,
     ttl_s: float = 30.0,
     unspent: int = 0,
+    waits: bool = False,
 ) -> Grant:
     """Lease slots and tokens for a holder, or renew them.
 
     Grants at most `want` slots and what other live leases leave of `cap`; tokens are shared in proportion to the slots.
-    `unspent` gives tokens of the last grant back. While blocked, a lease already held stays until it expires.
+    `unspent` gives tokens of the last grant back. While blocked, a lease already held stays until it expires. One that
+    `waits` and gets none is counted in the grants of the others for a few seconds, so that they can make room.
     """
     return atomic_retry(
         lambda: _lease(
-            remote_id, holder=holder, want=want, cap=cap, per_second=per_second, now=now, ttl_s=ttl_s, unspent=unspent
+            remote_id,
+            holder=holder,
+            want=want,
+            cap=cap,
+            per_second=per_second,
+            now=now,
+            ttl_s=ttl_s,
+            unspent=unspent,
+            waits=waits,
         )
     )
 
@@ -88,6 +101,7 @@ def _lease(
     now: datetime,
     ttl_s: float,
     unspent: int,
+    waits: bool,
 ) -> Grant:
     gate = _locked(remote_id)
     block = _block(gate, now=now)
@@ -95,17 +109,30 @@ def _lease(
         return Grant(0, 0, block.reason, block.until)
     leases = SlotLease.objects.filter(remote_id=remote_id)
     leases.filter(expires_at__lte=now).exclude(holder=holder).delete()
-    others = leases.exclude(holder=holder).aggregate(total=Sum("slots"))["total"] or 0
+    other = leases.exclude(holder=holder).aggregate(total=Sum("slots"), waiting=Count("pk", filter=Q(slots=0)))
+    others, waiting = other["total"] or 0, other["waiting"]
     slots = max(0, min(want, cap - others))
     if slots == 0:
-        leases.filter(holder=holder).delete()
-        return Grant(0, 0)
+        _wish(leases, remote_id=remote_id, holder=holder, waits=waits, now=now)
+        return Grant(0, 0, waiting=waiting)
     expires_at = now + timedelta(seconds=ttl_s)
     if not leases.filter(holder=holder).update(slots=slots, expires_at=expires_at):
         SlotLease.objects.create(remote_id=remote_id, holder=holder, slots=slots, expires_at=expires_at)
-    return _take_tokens(
+    grant = _take_tokens(
         gate, slots=slots, share=slots / (slots + others), per_second=per_second, now=now, unspent=unspent
     )
+    return replace(grant, waiting=waiting)
+
+
+def _wish(leases: models.QuerySet[SlotLease], *, remote_id: int, holder: str, waits: bool, now: datetime) -> None:
+    """Leave a lease of no slots where the holder waits for one; whoever polls writes about once a second."""
+    mine = leases.filter(holder=holder)
+    if not waits:
+        mine.delete()
+    elif not mine.filter(slots=0, expires_at__gt=now + timedelta(seconds=WISH_S / 2)).exists():
+        SlotLease.objects.update_or_create(
+            remote_id=remote_id, holder=holder, defaults={"slots": 0, "expires_at": now + timedelta(seconds=WISH_S)}
+        )
 
 
 def _take_tokens(

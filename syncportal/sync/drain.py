@@ -33,7 +33,6 @@ log = structlog.get_logger(__name__)
 
 POLL_S = 0.05
 BATCH_WAIT_S = 0.1
-BATCH = 128
 LOOK_S = 0.25
 
 
@@ -172,7 +171,9 @@ class _Drain:
         The next claim fills their places before they are stored.
         """
         under_way = sum(lane.running for lane in self.lanes.values())
-        taken = self.finished.take(first_s=POLL_S, batch=min(BATCH, under_way), batch_s=BATCH_WAIT_S)
+        # While this many come back, the threads use up most of what was claimed ahead for them.
+        spare = sum(len(lane.ready) for lane in self.lanes.values()) * 3 // 4
+        taken = self.finished.take(first_s=POLL_S, batch=spare or under_way, batch_s=BATCH_WAIT_S)
         batches = []
         for lane in self.lanes.values():
             outcomes = [outcome for origin, outcome in taken if origin is lane]

@@ -34,6 +34,7 @@ Caller = ResourceClient | Misconfiguration | RemoteError
 LEASE_LEFT_S = 30.0
 RENEW_S = 1.0
 RATE_PAUSE_S = 0.1
+YIELD_S = 0.1
 SLOT_TTL_S = 30.0
 
 
@@ -66,6 +67,7 @@ class Lane:
     blocked: bool = False
     debt: int = 0
     running: int = 0
+    waiting: int = 0
     pace: int = 0
     pool: ThreadPoolExecutor | None = None
     ready: deque[tuple[Claim, Caller, float]] = field(default_factory=deque)
@@ -88,14 +90,15 @@ class Lane:
 
     def prepare(self, now: datetime) -> None:
         """Lease slots and tokens for about the next second; look at the breaker."""
-        pause_s = RATE_PAUSE_S if self.waits_for_tokens else RENEW_S
+        pause_s = RATE_PAUSE_S if self.waits_for_tokens else YIELD_S if self.waiting else RENEW_S
         if time.monotonic() - self.renewed_at < pause_s and self.slots:
             return
         cap = self.remote.limits.concurrency
+        room = self._room(cap)
         grant = limits.lease(
             self.remote.remote_id,
             holder=self.holder,
-            want=cap if self.starting else max(1, self.running),
+            want=max(self.active, room) if self.starting else max(1, self.running),
             cap=cap,
             per_second=self.remote.limits.per_second,
             now=now,
@@ -103,7 +106,9 @@ class Lane:
             unspent=self.tokens if self.remote.limits.per_second else 0,
         )
         self.renewed_at = time.monotonic()
-        self.slots, self.tokens = grant.slots, grant.tokens - self.debt
+        self.waiting = grant.waiting
+        # Fewer calls first, and a smaller lease when they have ended: no slot is given away that is still in use.
+        self.slots, self.tokens = min(grant.slots, self._room(cap)), grant.tokens - self.debt
         self.debt = max(0, self.debt - grant.tokens)
         self.blocked = bool(grant.blocked) and grant.blocked != "rate"
         if self.slots == 0 or not self.starting:
@@ -112,6 +117,10 @@ class Lane:
             self.pool = ThreadPoolExecutor(cap, thread_name_prefix=f"push-{self.remote.slug}")
         if grant.blocked == "breaker_open" and limits.try_probe(self.remote.remote_id, holder=self.holder, now=now):
             self._start_probe()
+
+    def _room(self, cap: int) -> int:
+        """Return the slots to use: all of them, less one for everybody who waits beside us, but half at least."""
+        return cap - min(self.waiting, max(1, cap // 2))
 
     def _hand_back(self, now: datetime) -> None:
         """Give claims that have not started back unsent: there is no slot, or no time, for them any more."""
@@ -139,9 +148,11 @@ class Lane:
     def claim(self, now: datetime, *, record_ids: list[int] | None = None) -> int:
         """Claim as many jobs as slots and tokens allow, and some ahead; return how many.
 
-        Ahead of the slots goes what the threads use up until the next claim: twice what the last round brought back.
+        Ahead goes what the threads use up until the next claim, about what the last round brought back: as many as
+        there are slots, three times as many where the remote is quick.
         """
-        room = min(self.slots + max(self.slots, 2 * self.pace) - self.running, self.tokens)
+        ahead = min(max(self.slots, 2 * self.pace), 3 * self.slots)
+        room = min(self.slots + ahead - self.running, self.tokens)
         if room <= 0 or not self.starting or self.pool is None:
             return 0
         claims = transitions.claim_many(

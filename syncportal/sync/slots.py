@@ -51,6 +51,7 @@ def _lease(remote: RemoteSpec, *, holder: str, want: int) -> limits.Grant:
         per_second=remote.limits.per_second,
         now=db_now(),
         ttl_s=TTL_S,
+        waits=True,
     )
 
 

@@ -88,6 +88,20 @@ def test_release_without_a_remote_gives_everything_back(remote):
     assert list(SlotLease.objects.values_list("holder", flat=True)) == ["b"]
 
 
+def test_whoever_waits_for_a_slot_is_counted_by_the_others_until_it_gets_one_or_gives_up(remote):
+    lease(remote, "a", want=8)
+    assert lease(remote, "b", want=1, waits=True) == limits.Grant(0, 0)
+    assert lease(remote, "c", want=1) == limits.Grant(0, 0, waiting=1), "asking once is no waiting"
+    assert lease(remote, "a", want=8).waiting == 1
+    assert lease(remote, "b", want=1, waits=True, now=after(2)).slots == 0, "the wish is renewed"
+    assert (lease(remote, "a", want=7, now=after(4)).slots, lease(remote, "a", want=7, now=after(4)).waiting) == (7, 1)
+    assert lease(remote, "b", want=1, waits=True, now=after(4)).slots == 1
+    assert lease(remote, "a", want=8, now=after(4)) == limits.Grant(7, limits.UNLIMITED)
+    lease(remote, "d", want=1, waits=True, now=after(4))
+    assert lease(remote, "a", want=7, now=after(4)).waiting == 1
+    assert lease(remote, "a", want=7, now=after(4 + limits.WISH_S)).waiting == 0, "it has gone without a word"
+
+
 def test_a_lowered_concurrency_takes_effect_at_the_next_renewal(remote):
     lease(remote, "a", want=4)
     lease(remote, "b", want=4)
