@@ -1,13 +1,20 @@
-"""Registers the pages about connections with the admin.
+"""Registers the pages about connections, keys and workers with the admin.
 
-They stand here and not in remote/ because they also pause, pull and show records, which remote/ knows nothing of.
+They stand here and not in remote/ and access/ because they also pause, pull, show records and write history, of which
+those know nothing.
 """
 
 from django.contrib import admin
 
+from syncportal.access.models import ApiKey
+from syncportal.ops.models import Heartbeat
+from syncportal.ops.screens.key_pages import KeyAdmin
 from syncportal.ops.screens.remote_pages import RemoteAdmin
 from syncportal.ops.screens.resource_pages import ResourceAdmin
+from syncportal.ops.screens.worker_page import WorkerAdmin
 from syncportal.remote.models import Remote, Resource
 
+admin.site.register(ApiKey, KeyAdmin)
+admin.site.register(Heartbeat, WorkerAdmin)
 admin.site.register(Remote, RemoteAdmin)
 admin.site.register(Resource, ResourceAdmin)

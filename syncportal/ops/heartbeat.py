@@ -65,9 +65,10 @@ def alive(now: datetime) -> bool:
 def seen(now: datetime) -> tuple[Worker, ...]:
     """Return the supervisors of the last day, those that beat first; one that ended cleanly counts as not alive."""
     rows = Heartbeat.objects.filter(beat_at__gt=now - KEPT)
-    workers = [Worker(row.name, row.beat_at, _beats(row, now)) for row in rows]
+    workers = [Worker(row.name, row.beat_at, beats(row, now)) for row in rows]
     return tuple(sorted(workers, key=lambda worker: (not worker.alive, worker.name)))
 
 
-def _beats(row: Heartbeat, now: datetime) -> bool:
+def beats(row: Heartbeat, now: datetime) -> bool:
+    """Tell whether a supervisor is there and has not said that it ended."""
     return row.state not in _GONE and row.beat_at > now - FRESH

@@ -127,10 +127,10 @@ NAV: tuple[Section, ...] = (
     Section(
         _("System"),
         (
-            Entry(_("Workers"), "worker", "admin:ops_heartbeat_changelist", "ops.view_heartbeat"),
+            Entry(_("Workers"), "worker", "admin:ops_heartbeat_changelist", "sync.see_all_records"),
             Entry(_("Users"), "user", "admin:auth_user_changelist", "auth.view_user"),
             Entry(_("Groups"), "users", "admin:auth_group_changelist", "auth.view_group"),
-            Entry(_("API keys"), "key", "admin:access_apikey_changelist", "access.view_apikey"),
+            Entry(_("API keys"), "key", "admin:access_apikey_changelist"),
         ),
     ),
 )

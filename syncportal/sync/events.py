@@ -64,6 +64,8 @@ class Kind(StrEnum):
     DISCREPANCY_IGNORED = "discrepancy.ignored"
     RECORD_REPAIRED = "record.repaired"
     ALERT_OPENED = "alert.opened"
+    API_KEY_MADE = "api_key.made"
+    API_KEY_REVOKED = "api_key.revoked"
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,9 @@ READS = {
     "new resource": ("remote_resource_add", "anna"),
     "pull": ("remote_resource_pull", "olga otto ops vera anna"),
     "probe": ("remote_resource_probe", "ops anna"),
+    "workers": ("ops_heartbeat_changelist", "ops vera anna"),
+    "keys": ("access_apikey_changelist", "olga otto ops vera anna nobody"),
+    "new key": ("access_apikey_add", "olga otto ops vera anna nobody"),
 }
 WRITES = {
     "save": ("sync_record_change", "olga ops anna", {}),
@@ -53,6 +56,8 @@ WRITES = {
     "save resource": ("remote_resource_change", "anna", {}),
     "new resource": ("remote_resource_add", "anna", {}),
     "probe with writes": ("remote_resource_do/probe-write", "ops anna", {}),
+    "run a duty": ("ops_duty_run", "ops anna", {}),
+    "new key": ("access_apikey_add", "olga otto ops vera anna nobody", {}),
 }
 
 
@@ -84,6 +89,7 @@ def address(world: World, name: str, *, foreign: bool = False) -> str:
     ids: dict[str, list[Any]] = {
         "sync_record": [record.pk], "sync_conflict": [conflict.pk], "sync_synclog": [log.pk],
         "remote_remote": [world.resource.remote_id], "remote_resource": [world.resource.pk],
+        "ops_duty": ["seal"],
     }  # fmt: skip
     model = name.rsplit("_", 1)[0]
     arguments = [] if name.endswith(("changelist", "add", "bulk")) else ids[model]
