@@ -35,6 +35,7 @@ def open_or_renew(opening: Opening, *, now: datetime) -> int:
         "fields": list(opening.fields),
         "revision": opening.revision,
         "remote_version": opening.remote_version,
+        "remote_seen_at": now,
         "updated_at": now,
     }
     row, _ = Conflict.objects.update_or_create(
@@ -60,8 +61,20 @@ def refresh_local(
     )
 
 
-def close(conflict_id: int, *, resolution: str, choices: dict[str, Any], user_id: int | None, now: datetime) -> bool:
-    """Resolve an open conflict; False when somebody else already did. The rejected values stay on the row."""
+def close(
+    conflict_id: int,
+    *,
+    resolution: str,
+    choices: dict[str, Any],
+    user_id: int | None,
+    now: datetime,
+    local: Json | None = None,
+) -> bool:
+    """Resolve an open conflict; False when somebody else already did. The rejected values stay on the row.
+
+    local: the content that was decided about, when the row may hold an older one.
+    """
+    changes: dict[str, Any] = {} if local is None else {"local": local}
     return bool(
         Conflict.objects.open()
         .filter(pk=conflict_id)
@@ -72,5 +85,24 @@ def close(conflict_id: int, *, resolution: str, choices: dict[str, Any], user_id
             resolved_by_id=user_id,
             resolved_at=now,
             updated_at=now,
+            **changes,
         )
     )
+
+
+def mark_notified(conflict_ids: Sequence[int], *, now: datetime) -> None:
+    """Note that the owners of these conflicts were told."""
+    Conflict.objects.filter(pk__in=conflict_ids, notified_at__isnull=True).update(notified_at=now)
+
+
+def mark_escalated(conflict_ids: Sequence[int], *, now: datetime) -> list[int]:
+    """Hand open conflicts to operations; return those that were not with them already."""
+    rows = Conflict.objects.open().filter(pk__in=conflict_ids, escalated_at__isnull=True)
+    ids = list(rows.select_for_update().order_by("pk").values_list("pk", flat=True))
+    Conflict.objects.filter(pk__in=ids).update(escalated_at=now)
+    return ids
+
+
+def owner_changed(record_ids: Sequence[int]) -> None:
+    """Forget that an owner was told about the open conflicts of these records: there is a new one."""
+    Conflict.objects.open().filter(record_id__in=record_ids).update(notified_at=None)

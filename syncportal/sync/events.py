@@ -41,6 +41,7 @@ class Kind(StrEnum):
     SYNC_DEAD_LETTERED = "sync.dead_lettered"
     CONFLICT_RESOLVED = "conflict.resolved"
     CONFLICT_CLOSED = "conflict.closed"
+    CONFLICT_ESCALATED = "conflict.escalated"
     REMOTE_PAUSED = "remote.paused"
     REMOTE_RESUMED = "remote.resumed"
     BREAKER_OPENED = "breaker.opened"

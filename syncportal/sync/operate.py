@@ -14,9 +14,9 @@ from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import atomic_retry
 from syncportal.remote import limits
 from syncportal.remote.models import Remote
-from syncportal.sync import events, records, transitions
+from syncportal.sync import conflict_store, events, records, transitions
 from syncportal.sync.events import Actor, Fact, Kind
-from syncportal.sync.models import Record, SyncJob
+from syncportal.sync.models import Conflict, Record, SyncJob
 from syncportal.sync.states import Status
 from syncportal.sync.tasks import DRAIN, REFRESH
 
@@ -88,9 +88,27 @@ def assign(record_ids: Sequence[int], *, owner_id: int | None, actor: Actor) -> 
         before = records.lock(record_ids)
         moved = tuple(sorted(pk for pk, state in before.items() if state.owner_id != owner_id))
         records.assign(moved, owner_id=owner_id, now=now)
+        conflict_store.owner_changed(moved)
         _tell(Kind.RECORD_ASSIGNED, moved, before, actor=actor, data={"owner": owner_id}, now=now)
         skipped = len(set(record_ids)) - len(moved)
         return Done(moved, {"already theirs or not found": skipped} if skipped else {})
+
+    return atomic_retry(work)
+
+
+def escalate(conflict_ids: Sequence[int], *, actor: Actor) -> list[int]:
+    """Hand open conflicts to operations and return those that were not with them already."""
+
+    def work() -> list[int]:
+        now = db_now()
+        moved = conflict_store.mark_escalated(conflict_ids, now=now)
+        rows = Conflict.objects.filter(pk__in=moved).values_list("pk", "record_id", "resource_id")
+        facts = [
+            Fact(Kind.CONFLICT_ESCALATED, record_id, resource_id, actor=actor, data={"conflict": pk})
+            for pk, record_id, resource_id in rows
+        ]
+        events.write(facts, now=now)
+        return moved
 
     return atomic_retry(work)
 

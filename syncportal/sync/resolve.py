@@ -98,17 +98,10 @@ def _resolve(conflict_id: int, decision: Decision, *, actor: Actor, now: datetim
     state = records.lock([record_id])[record_id]
     conflict = Conflict.objects.select_related("resource__remote").get(pk=conflict_id)
     job = SyncJob.objects.select_for_update().get(pk=record_id)
-    if conflict.state != Conflict.State.OPEN or job.status != Status.VERSION_CONFLICT:
+    if job.status != Status.VERSION_CONFLICT:
         raise AlreadyResolved
-    if (decision.revision, decision.remote_version) != (state.revision, conflict.remote_version):
-        raise StaleView
     spec = spec_for(conflict.resource)
-    wanted = _decide(state, conflict, decision, spec=spec)
-    problems = (
-        edit_problems(wanted.data, spec=spec, before=conflict.remote or {}) if decision.action is Action.MERGE else []
-    )
-    if problems:
-        raise ImpossibleDecision(problems)
+    wanted = _wanted(state, conflict, decision, spec=spec)
     agreed = decision.action is Action.USE_REMOTE and not job.in_doubt
     if wanted.intent == Intent.DELETE and agreed and conflict.remote is None:
         wanted = replace(wanted, deleted_at=now)
@@ -118,13 +111,41 @@ def _resolve(conflict_id: int, decision: Decision, *, actor: Actor, now: datetim
     if job.held_by and holders.ended_by_decision(record_id, holder=job.held_by, actor=actor, now=now):
         transitions.release([record_id], holder=job.held_by, now=now)
     choices = dict(decision.fields)
-    conflict_store.close(conflict_id, resolution=decision.action.value, choices=choices, user_id=actor.user_id, now=now)
+    conflict_store.close(
+        conflict_id,
+        resolution=decision.action.value,
+        choices=choices,
+        user_id=actor.user_id,
+        now=now,
+        local=state.data,
+    )
     data = {"conflict": conflict_id, "action": decision.action.value, "choices": choices, "revision": wanted.revision,
             "before": state.data, "after": wanted.data}  # fmt: skip
     events.write([Fact(Kind.CONFLICT_RESOLVED, record_id, state.resource_id, actor=actor, data=data)], now=now)
     if not agreed:
         doorbell.ring(DRAIN)
     return target.value
+
+
+def rehearse(conflict_id: int, decision: Decision) -> Json:
+    """Return the content that a decision would lead to, and write nothing; raises what `resolve` raises."""
+    conflict = Conflict.objects.select_related("resource__remote").get(pk=conflict_id)
+    state = records.states_of([conflict.record_id])[conflict.record_id]
+    return _wanted(state, conflict, decision, spec=spec_for(conflict.resource)).data
+
+
+def _wanted(state: RecordState, conflict: Conflict, decision: Decision, *, spec: ResourceSpec) -> RecordState:
+    """Return the state that a decision leads to; raises when it is late, stale or does not fit."""
+    if conflict.state != Conflict.State.OPEN:
+        raise AlreadyResolved
+    if (decision.revision, decision.remote_version) != (state.revision, conflict.remote_version):
+        raise StaleView
+    wanted = _decide(state, conflict, decision, spec=spec)
+    if decision.action is Action.MERGE:
+        problems = edit_problems(wanted.data, spec=spec, before=conflict.remote or {})
+        if problems:
+            raise ImpossibleDecision(problems)
+    return wanted
 
 
 def _decide(state: RecordState, conflict: Conflict, decision: Decision, *, spec: ResourceSpec) -> RecordState:

@@ -35,15 +35,6 @@
         document.cookie = `zone=${zone}; path=/; max-age=31536000; SameSite=Lax${location.protocol === "https:" ? "; Secure" : ""}`;
     }
 
-    // Who types another value means it: choose its radio button.
-    document.addEventListener("input", (event) => {
-        const typed = event.target.closest(".choice__typed");
-        const radio = typed && typed.parentElement.querySelector("input[type=radio]");
-        if (radio) {
-            radio.checked = true;
-        }
-    });
-
     // A second click on a button that is at work does nothing.
     document.addEventListener("submit", (event) => {
         const form = event.target.closest("form[data-once]");

@@ -14,6 +14,7 @@ from syncportal.kernel.clock import db_now
 from syncportal.remote.models import Resource
 from syncportal.sync import rights
 from syncportal.sync.models import Conflict
+from syncportal.sync.screens import conflict_acts
 from syncportal.sync.screens.conflict_page import conflict_view
 from syncportal.sync.screens.page import with_back
 from syncportal.sync.screens.values import cut, icon, time_tag
@@ -140,6 +141,8 @@ class ConflictAdmin(ModelAdmin):
         return [
             path("", wrap(self.changelist_view), name="sync_conflict_changelist"),
             path("<int:conflict_id>/", wrap(conflict_view), name="sync_conflict_change"),
+            path("<int:conflict_id>/state/", wrap(conflict_acts.state), name="sync_conflict_state"),
+            path("<int:conflict_id>/do/<slug:verb>/", wrap(conflict_acts.do), name="sync_conflict_do"),
         ]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:

@@ -20,6 +20,7 @@ from syncportal.sync import holders, rights, states
 from syncportal.sync.conflicts import unsent_changes
 from syncportal.sync.models import Conflict, Record, SyncJob
 from syncportal.sync.querysets import Person
+from syncportal.sync.schema_fields import place_at
 from syncportal.sync.screens.outlook import outlook
 from syncportal.sync.screens.timeline import timeline
 from syncportal.sync.screens.values import Shown, shown
@@ -101,11 +102,9 @@ def differences(record: Record, spec: ResourceSpec) -> list[Difference]:
 
 
 def label_of(spec: ResourceSpec, at: str) -> str:
-    """Return what people call the field at a pointer: the schema's title, else its name."""
-    name = " › ".join(pointer.parse(at)) or at
-    rule = ((spec.schema or {}).get("properties") or {}).get(pointer.parse(at)[0] if at else "")
-    title = rule.get("title") if isinstance(rule, dict) else None
-    return str(title) if title and at.count("/") == 1 else name
+    """Return what people call the field at a pointer, as its form does: the schema's title, else its name in words."""
+    tokens = pointer.parse(at)
+    return place_at(spec.schema, at, None).label if len(tokens) == 1 else " › ".join(tokens) or at
 
 
 def state_context(request: HttpRequest, record: Record, *, form_revision: int | None = None) -> dict[str, Any]:
@@ -128,14 +127,15 @@ def state_context(request: HttpRequest, record: Record, *, form_revision: int | 
         "buttons": buttons(record, request.user),
         "can_link": any(button.verb == "send_again" for button in buttons(record, request.user)),
         "can_assign": rights.operates(request.user),
-        "people": _people(request.user),
+        "people": people_to_assign(request.user),
         "deleting": record.intent == Intent.DELETE,
         "differences": differences(record, spec),
         "timeline": timeline(record),
     }
 
 
-def _people(user: Person) -> Any:
+def people_to_assign(user: Person) -> Any:
+    """Return the people a record can be given to; none for those who may not assign."""
     if not rights.operates(user):
         return ()
     return get_user_model().objects.filter(is_active=True).order_by("username").only("pk", "username")[:500]

@@ -35,6 +35,7 @@ _LOOKS: dict[str, tuple[str, str, str]] = {
     Kind.SYNC_CONFLICT: ("Conflict: both sides changed", "split", "warning"),
     Kind.SYNC_DEAD_LETTERED: ("Given up: no attempts left", "stop", "error"),
     Kind.CONFLICT_RESOLVED: ("Conflict resolved", "check", "success"),
+    Kind.CONFLICT_ESCALATED: ("Conflict handed to operations", "users", "warning"),
     Kind.CONFLICT_CLOSED: ("Conflict closed", "check", "success"),
     Kind.GROUP_APPLIED: ("Changed by a grouped update", "check", "success"),
     Kind.GROUP_REJECTED: ("Grouped update refused before anything was written", "cross", "warning"),
