@@ -244,9 +244,6 @@ def _finish(task: CompensatingTask, kind: Kind, *, error: Json | None, now: date
             "group_pk": task.step.group_id, "attempts": task.attempts}  # fmt: skip
     told = data | ({"error": error} if error else {})
     facts = [Fact(kind, task.record_id, task.resource_id, data=told)]
-    if kind is Kind.COMPENSATION_FAILED:
-        alert = {"rule": "compensation_failed", "severity": "critical", **told}
-        facts.append(Fact(Kind.ALERT_OPENED, task.record_id, task.resource_id, data=alert))
     status = journal.settle_group(task.step.group_id, now=now)
     if status in {GroupStatus.ROLLED_BACK, GroupStatus.COMPENSATED}:
         facts.append(Fact(Kind.GROUP_ROLLED_BACK, task.record_id, task.resource_id, data=data | {"status": status}))

@@ -16,7 +16,7 @@ from django.db.models import F, Q
 from rollback import workers as compensations
 from syncportal.access import idempotency, throttle
 from syncportal.kernel.clock import db_now
-from syncportal.ops import notices
+from syncportal.ops.alerts import alert_store, digests, evaluate, outbox
 from syncportal.ops.models import Duty
 from syncportal.sync import audit, record_counts, retention, sweep
 
@@ -53,7 +53,8 @@ def _seal(now: datetime) -> str:
 
 def _forget(now: datetime) -> str:
     throttle.forget_old(now=now)
-    return f"{retention.prune(now)} entries, {idempotency.prune(now=now)} stored answers removed"
+    alerts = alert_store.prune(now) + outbox.prune(now)
+    return f"{retention.prune(now)} entries, {idempotency.prune(now=now)} stored answers, {alerts} alerts removed"
 
 
 def _count(now: datetime) -> str:
@@ -64,9 +65,9 @@ DUTIES: tuple[DutySpec, ...] = (
     DutySpec("sweep", 60, "Rescues jobs of dead workers, finds changes made past us, rings for what is due.", _sweep),
     DutySpec("compensations", 60, "Takes over groups of dead requests, rings for undos that wait.", compensations.duty),
     DutySpec("seal", 60, "Seals the acts of people into the hash chain.", _seal),
-    DutySpec(
-        "notices", 60, "Mails operations about dead letters, failed undos and refused credentials.", notices.send_due
-    ),
+    DutySpec("alerts", 60, "Evaluates the alert rules and sends the notices that are due.", evaluate.duty),
+    DutySpec("anomalies", 3600, "Compares the errors of the last hour with the usual.", evaluate.hourly),
+    DutySpec("digests", 3600, "Writes the owners' daily digests, from seven o'clock on.", digests.duty),
     DutySpec("retention", 3600, "Removes history of more than 90 days, a slice at a time.", _forget),
     DutySpec("count", 300, "Counts the records of a large installation, so that no page has to.", _count),
     DutySpec("retry", 300, "Rings for retries whose time has come.", _retry),

@@ -1,8 +1,7 @@
-"""Tables of operation: Heartbeat, Duty, Notice, NoticeCursor.
+"""Tables of operation: Heartbeat and Duty; those of alerts stand in alerts/models.py.
 
-Owns: what is known about workers and the timetable, and which mails went out. Each has one writer: Heartbeat
-`heartbeat.py`, Duty `duties.py`, Notice and NoticeCursor `notices.py`. Does not: hold work; losing these rows loses
-nothing but knowledge.
+Owns: what is known about workers and the timetable. Each has one writer: Heartbeat `heartbeat.py`, Duty `duties.py`.
+Does not: hold work; losing these rows loses nothing but knowledge.
 """
 
 from typing import ClassVar
@@ -10,7 +9,9 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import Q
 
-from syncportal.sync.models import Event
+from syncportal.ops.alerts.models import Alert, AlertRule, Channel, Delivery, DigestChoice, Silence
+
+__all__ = ["Alert", "AlertRule", "Channel", "Delivery", "DigestChoice", "Duty", "Heartbeat", "Silence", "WorkerState"]
 
 
 class WorkerState(models.TextChoices):
@@ -70,23 +71,3 @@ class Duty(models.Model):
 
     def __str__(self) -> str:
         return self.name
-
-
-class Notice(models.Model):
-    """An event that operations were told of by mail."""
-
-    event = models.OneToOneField(Event, on_delete=models.CASCADE, primary_key=True, related_name="+")
-    sent_at = models.DateTimeField()
-
-    def __str__(self) -> str:
-        return f"notice of event {self.pk}"
-
-
-class NoticeCursor(models.Model):
-    """How far the events have been looked through for what is worth a mail."""
-
-    name = models.CharField(max_length=40, primary_key=True)
-    after_id = models.BigIntegerField(default=0)
-
-    def __str__(self) -> str:
-        return f"{self.name} after {self.after_id}"

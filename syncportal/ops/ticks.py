@@ -117,7 +117,7 @@ def work_off(*, keep_going: Callable[[], bool] = lambda: True) -> WorkedOff:
         done.pull_slices += slices
         done.compensated += compensated
         moved = bool(pushed or refreshed or slices or compensated)
-    for name in ("seal", "notices"):
+    for name in ("seal", "alerts"):
         _guarded(done, name, partial(duties.run_now, name))
     return done
 

@@ -67,6 +67,10 @@ class Kind(StrEnum):
     ALERT_OPENED = "alert.opened"
     API_KEY_MADE = "api_key.made"
     API_KEY_REVOKED = "api_key.revoked"
+    ALERT_RESOLVED = "alert.resolved"
+    ALERT_ACKNOWLEDGED = "alert.acknowledged"
+    ALERT_SILENCED = "alert.silenced"
+    ALERT_UNSILENCED = "alert.unsilenced"
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ def group_status() -> str:
 
 def test_a_failed_undo_alerts_operations_and_is_counted(scene: Scene) -> None:
     task = failed(scene)
-    assert told("alert.opened").data["task"] == str(task.task_id)
+    assert told("compensation.failed").data["task"] == str(task.task_id)
     numbers = metrics.read(now=db_now())
     assert (numbers.open, numbers.waiting_for_person) == (0, 1)
     assert numbers.totals == {"failed_permanent:max_attempts": 1}

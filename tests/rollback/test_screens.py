@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from django.core import mail
 from django.test import Client
 from django.urls import reverse
 
@@ -11,7 +10,8 @@ from rollback.models import CompensatingTask, Group
 from rollback.states import TaskReason, TaskStatus
 from syncportal.demo import DemoMaster
 from syncportal.kernel.clock import db_now
-from syncportal.ops import notices
+from syncportal.ops.alerts import evaluate
+from syncportal.ops.alerts.models import Delivery
 from syncportal.sync.models import Event, Record
 from tests.rollback.scene import ADDRESS, Scene
 from tests.rollback.test_operate import conflicting, failed
@@ -146,13 +146,13 @@ def test_sending_again_twice_sends_once(scene: Scene) -> None:
     assert "disabled" in text.split("Send again")[-2]
 
 
-def test_operations_get_one_mail_about_failed_undos(scene: Scene, settings: Any) -> None:
+def test_operations_are_told_once_of_a_failed_undo(scene: Scene, settings: Any) -> None:
     settings.OPERATIONS_EMAIL = ["ops@example.org"]
     task = failed(scene)
-    notices.send_due(db_now())
-    notices.send_due(db_now())
-    [letter] = mail.outbox
-    assert letter.subject == "[SyncPortal] 1 undo of a grouped update needs a person"
+    evaluate.evaluate(db_now())
+    evaluate.evaluate(db_now())
+    letter = Delivery.objects.get(alert__kind="failed_undos")
+    assert letter.subject.startswith("Critical: Failed undos")
     assert task.request_id in letter.body
     assert reverse("admin:rollback_group_change", args=[task.step.group_id]) in letter.body
 

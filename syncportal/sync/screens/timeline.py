@@ -50,7 +50,11 @@ _LOOKS: dict[str, tuple[str, str, str]] = {
     Kind.DISCREPANCY_FOUND: ("Found to differ from the remote", "alert", "warning"),
     Kind.DISCREPANCY_IGNORED: ("Difference ignored until it changes", "pause", "info"),
     Kind.RECORD_REPAIRED: ("Repaired after a reconciliation", "check", "success"),
-    Kind.ALERT_OPENED: ("Operations were alerted", "alert", "error"),
+    Kind.ALERT_OPENED: ("Alert opened", "alert", "error"),
+    Kind.ALERT_RESOLVED: ("Alert resolved", "check", "success"),
+    Kind.ALERT_ACKNOWLEDGED: ("Alert acknowledged", "user", "info"),
+    Kind.ALERT_SILENCED: ("Notices silenced", "pause", "warning"),
+    Kind.ALERT_UNSILENCED: ("Silence ended", "play", "info"),
 }
 _OTHER = ("", "info", "info")
 _ACTIONS = {"use_remote": "The remote's values were used.", "push_local": "The local values were pushed.",
@@ -183,7 +187,9 @@ def _detail(kind: str, data: Mapping[str, Any]) -> str:
         return f"External id {data.get('external_id', '')}"
     if kind == Kind.SYNC_CONFLICT and not data.get("detail"):
         return str(dict(Conflict.Reason.choices).get(str(data.get("reason")), ""))
-    if kind.startswith(("group.", "compensation.", "alert.")):
+    if kind.startswith("alert."):
+        return " ".join(str(data[name]) for name in ("summary", "why") if data.get(name))
+    if kind.startswith(("group.", "compensation.")):
         return _group_detail(data)
     return str(data.get("detail") or "")
 
@@ -191,7 +197,7 @@ def _detail(kind: str, data: Mapping[str, Any]) -> str:
 def _group_detail(data: Mapping[str, Any]) -> str:
     """Say which group it was, what went wrong, and why a person did it."""
     named = f"Group {data.get('group', '?')} of request {data.get('request', '?')}."
-    error = data.get("error") if not data.get("rule") else None  # an alert follows the failure that it is about
+    error = data.get("error")
     wrong = ""
     if isinstance(error, dict):
         at = f" at {error['occurrenceId']}" if error.get("occurrenceId") else ""

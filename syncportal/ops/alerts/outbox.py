@@ -1,0 +1,135 @@
+"""The only writer of Delivery: durable messages, each sent at least once while its channel comes back within a week.
+
+Guarantees: a delivery is born in the transaction of what it tells; one worker at a time has it (a lease and a claim
+number); a worker that dies gives it back when the lease is over; it is tried again with growing delays until it is
+taken, refused for good, or a week old, and then stays listed. Does not: send.
+"""
+
+import random
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.db.models import F, Q
+
+from syncportal.kernel.backoff import exponential_delay_s
+from syncportal.ops.alerts.models import Delivery
+from syncportal.ops.alerts.states import CLAIM, GIVE_UP, RESEND, RETRY_LATER, SUCCEED, DeliveryState
+from syncportal.ops.alerts.wording import Words
+
+LEASE: Final = timedelta(seconds=90)
+FIRST_DELAY_S: Final = 30.0
+LONGEST_DELAY_S: Final = 3600.0
+TRIED_FOR: Final = timedelta(days=7)
+KEPT_FOR: Final = timedelta(days=90)
+_LOOKED_AT: Final = 50
+_BATCH: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class NewDelivery:
+    """A message to a channel or to a person."""
+
+    message: str
+    words: Words
+    channel_id: int | None = None
+    person_id: int | None = None
+    alert_id: int | None = None
+
+
+def put(new: Iterable[NewDelivery], *, now: datetime) -> list[Delivery]:
+    """Write deliveries, due at once, in the caller's transaction."""
+    rows = [
+        Delivery(
+            channel_id=one.channel_id, person_id=one.person_id, alert_id=one.alert_id, message=one.message,
+            subject=one.words.subject[:250], body=one.words.body, payload=one.words.payload, due_at=now, created_at=now,
+        )
+        for one in new
+    ]  # fmt: skip
+    return Delivery.objects.bulk_create(rows)
+
+
+def claim_due(*, now: datetime, limit: int, skip: Collection[int | None] = ()) -> list[Delivery]:
+    """Take up to `limit` due deliveries, each of another channel, none of the channels in `skip` (None: to people).
+
+    Those that were tried less come first, so that a channel that is down does not stand in the others' way.
+    """
+    due = Q(state=DeliveryState.PENDING, due_at__lte=now) | Q(state=DeliveryState.SENDING, lease_until__lt=now)
+    rows = Delivery.objects.filter(due).order_by("attempts", "pk")
+    for channel_id in skip:
+        rows = rows.exclude(channel_id=channel_id) if channel_id is not None else rows.filter(person__isnull=True)
+    taken: list[Delivery] = []
+    for pk, channel_id in rows.values_list("pk", "channel_id")[:_LOOKED_AT]:
+        if len(taken) == limit:
+            break
+        if channel_id in [one.channel_id for one in taken]:
+            continue
+        mine = claim(pk, now=now)
+        taken += [mine] if mine is not None else []
+    return taken
+
+
+def claim(delivery_id: int, *, now: datetime) -> Delivery | None:
+    """Take one delivery for this worker; None when somebody else has it or it needs nothing."""
+    due = Q(state=DeliveryState.PENDING) | Q(state=DeliveryState.SENDING, lease_until__lt=now)
+    moved = Delivery.objects.filter(due, pk=delivery_id, state__in=CLAIM.sources).update(
+        state=DeliveryState.SENDING, lease_until=now + LEASE, due_at=None, claim_no=F("claim_no") + 1,
+        attempts=F("attempts") + 1,
+    )  # fmt: skip
+    return Delivery.objects.select_related("channel", "person").get(pk=delivery_id) if moved else None
+
+
+def succeed(delivery: Delivery, *, now: datetime) -> bool:
+    """Write down that the channel took it; False when the claim was lost meanwhile."""
+    return bool(
+        _mine(delivery, SUCCEED.sources).update(
+            state=DeliveryState.SENT, lease_until=None, due_at=None, ended_at=now, last_error=""
+        )
+    )
+
+
+def fail(delivery: Delivery, problem: str, *, permanent: bool, retry_after_s: float | None, now: datetime) -> bool:
+    """Write down that the channel did not take it: tried again later, or given up; False when the claim was lost."""
+    over = now - delivery.created_at > TRIED_FOR
+    if permanent or over:
+        why = problem if permanent else f"Given up after {TRIED_FOR.days} days. {problem}"
+        values: dict[str, Any] = {
+            "state": DeliveryState.FAILED,
+            "ended_at": now,
+            "last_error": why[:300],
+        }
+        sources = GIVE_UP.sources
+    else:
+        delay = exponential_delay_s(
+            delivery.attempts, base_s=FIRST_DELAY_S, cap_s=LONGEST_DELAY_S, jitter=0.25, chance=random.random()
+        )
+        wait = timedelta(seconds=max(delay, min(retry_after_s or 0.0, LONGEST_DELAY_S)))
+        values = {"state": DeliveryState.PENDING, "due_at": now + wait, "last_error": problem[:300]}
+        sources = RETRY_LATER.sources
+    return bool(_mine(delivery, sources).update(lease_until=None, **values))
+
+
+def _mine(delivery: Delivery, sources: Collection[str]) -> Any:
+    return Delivery.objects.filter(pk=delivery.pk, claim_no=delivery.claim_no, state__in=sources)
+
+
+def resend(delivery_id: int, *, now: datetime) -> bool:
+    """Make a delivery due now, with a week of its own; False while it is being sent."""
+    return bool(
+        Delivery.objects.filter(pk=delivery_id, state__in=RESEND.sources).update(
+            state=DeliveryState.PENDING, due_at=now, created_at=now, attempts=0, ended_at=None
+        )
+    )
+
+
+def hurry(channel_id: int, *, now: datetime) -> int:
+    """Make what waits for a channel due now, because the channel was changed."""
+    waiting = Delivery.objects.filter(channel_id=channel_id, state=DeliveryState.PENDING, due_at__gt=now)
+    return waiting.update(due_at=now)
+
+
+def prune(now: datetime) -> int:
+    """Remove a batch of deliveries that ended long ago; return how many."""
+    old = Delivery.objects.filter(ended_at__lt=now - KEPT_FOR, state__in=(DeliveryState.SENT, DeliveryState.FAILED))
+    return Delivery.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:_BATCH])).delete()[0]

@@ -1,0 +1,54 @@
+"""Whether people are told about an alert now, and what the message is: pure, no clock, no database.
+
+Guarantees: at most one notice in `PAUSE` for each alert, recovery included; nothing while it is silenced or held back;
+what was opened is closed: whoever was told of an alert is told of its end. Nobody is told twice of the same thing.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from syncportal.ops.alerts.states import LIVE, RANK, AlertState, Message
+
+PAUSE: Final = timedelta(minutes=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How an alert stands and what people know: `told` is "", open or resolved."""
+
+    state: str
+    severity: str
+    told: str = ""
+    told_severity: str = ""
+    told_at: datetime | None = None
+    reopenings: int = 0
+    regression_untold: bool = False
+    news_count: int = 0
+    held_back: bool = False
+
+
+def wanted_message(alert: Standing) -> Message | None:
+    """Return what people do not know yet, None when they know everything."""
+    if alert.state in LIVE:
+        if alert.told != AlertState.OPEN:
+            return Message.REGRESSION if alert.reopenings else Message.OPENED
+        if alert.regression_untold:
+            return Message.REGRESSION
+        worse = RANK.get(alert.severity, 0) > RANK.get(alert.told_severity, 0)
+        return Message.MORE if alert.news_count or worse else None
+    if alert.told == AlertState.OPEN:
+        return Message.RESOLVED
+    return Message.PASSED if alert.news_count else None
+
+
+def not_before(alert: Standing, now: datetime) -> datetime:
+    """Return when the next notice may leave."""
+    return now if alert.told_at is None else max(now, alert.told_at + PAUSE)
+
+
+def message_now(alert: Standing, *, now: datetime) -> Message | None:
+    """Return the message that is due, None when there is none, it must wait, or the alert is held back."""
+    if alert.held_back or not_before(alert, now) > now:
+        return None
+    return wanted_message(alert)

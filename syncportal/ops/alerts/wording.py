@@ -1,0 +1,137 @@
+"""The words of messages about alerts: subject, text, and the object that webhooks get.
+
+Guarantees: nothing a remote said can break a header, pose as a line of ours or grow beyond its share of the message;
+every message says what, where, since when, what the system does, what a person can do, and where to look.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from django.conf import settings
+from django.urls import NoReverseMatch, reverse
+
+from syncportal.kernel.redaction import visible
+from syncportal.ops.alerts.kinds import KINDS
+from syncportal.ops.alerts.models import Alert
+from syncportal.ops.alerts.states import Message
+
+LISTED: Final = 50
+_LINE: Final = 200
+_NAME: Final = 80
+_SUBJECT: Final = 200
+_LEADS: Final[dict[str, str]] = {
+    Message.MORE: "Still open: ",
+    Message.REGRESSION: "Came back: ",
+    Message.RESOLVED: "Resolved: ",
+    Message.PASSED: "Over already: ",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A message in its forms."""
+
+    subject: str
+    body: str
+    payload: dict[str, Any]
+
+
+def flat(text: str, most: int) -> str:
+    """Return the text as one short line of printable characters."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def link(name: str, pk: int | None = None) -> str:
+    """Return an absolute address in the admin, "" when there is no such page."""
+    try:
+        return settings.PUBLIC_URL + reverse(name, args=[pk] if pk is not None else [])
+    except NoReverseMatch:
+        return ""
+
+
+def of_alert(alert: Alert, message: Message, *, now: datetime) -> Words:
+    """Word one notice of an alert."""
+    kind = KINDS[alert.kind]
+    name = flat(alert.scope_name, _NAME)
+    about = f"{kind.label}: {name}" if alert.scope_key != "all" else kind.label
+    subject = flat(f"{_LEADS.get(message, '')}{alert.get_severity_display()}: {about}", _SUBJECT)
+    lines = [flat(f"{about}.", 2 * _NAME), flat(alert.summary, 2 * _LINE), ""]
+    lines.append(f"Since {_time(alert.since)}, seen {alert.count:,} times, last {_time(alert.seen_at)}.")
+    if message is Message.REGRESSION:
+        lines.append(f"It was resolved before and came back {_time(alert.reopened_at or alert.opened_at)}.")
+    if alert.resolved_at is not None:
+        lines.append(f"Over since {_time(alert.resolved_at)}.")
+    lines += _news(alert.news, alert.news_count)
+    if message not in (Message.RESOLVED, Message.PASSED):
+        lines += ["", f"What the system does: {kind.system}", f"What you can do: {kind.person}"]
+    page = link("admin:ops_alert_change", alert.pk)
+    lines += ["", page] if page else []
+    return Words(subject, "\n".join(lines), _payload(alert, message, page=page, now=now))
+
+
+def _news(news: Sequence[Mapping[str, Any]], count: int) -> list[str]:
+    lines = [""] if count else []
+    for item in news[:LISTED]:
+        where, what = flat(str(item.get("where") or "?"), _NAME), flat(str(item.get("what") or "?"), _NAME)
+        why = flat(str(item.get("why") or ""), _LINE)
+        lines.append(f"- {where}: {what}")
+        lines += [f"  {why}"] if why else []
+        lines += [f"  {settings.PUBLIC_URL}{item['path']}"] if item.get("path") else []
+    if count > min(len(news), LISTED):
+        lines.append(f"... and {count - min(len(news), LISTED):,} more.")
+    return lines
+
+
+def _payload(alert: Alert, message: Message, *, page: str, now: datetime) -> dict[str, Any]:
+    over = message in (Message.RESOLVED, Message.PASSED)
+    return {
+        "event": "alert.resolved" if over else "alert.opened",
+        "message": message.value,
+        "at": _stamp(now),
+        "alert": {
+            "id": alert.pk,
+            "rule": alert.kind,
+            "severity": alert.severity,
+            "state": alert.state,
+            "scope": {"name": alert.scope_name, "remote": alert.remote_id, "resource": alert.resource_id},
+            "summary": visible(alert.summary, keep_breaks=False),
+            "count": alert.count,
+            "since": _stamp(alert.since),
+            "openedAt": _stamp(alert.opened_at),
+            "resolvedAt": _stamp(alert.resolved_at),
+            "reopenings": alert.reopenings,
+            "newsCount": alert.news_count,
+            "url": page,
+        },
+    }
+
+
+def of_test(channel_name: str, *, by: str, now: datetime) -> Words:
+    """Word a test."""
+    body = (
+        f"This is a test of the channel {flat(channel_name, _NAME)}, asked for by {flat(by, _NAME)}.\nNothing is wrong."
+    )
+    return Words("Test", body, {"event": "test", "message": Message.TEST.value, "at": _stamp(now)})
+
+
+def slack_text(subject: str, body: str) -> str:
+    """Return a message in which Slack finds no markup, mention or link of somebody else's."""
+    text = f"{subject}\n{body}"
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")[:10_000]
+
+
+def webhook_body(uid: str, payload: Mapping[str, Any]) -> bytes:
+    """Return the JSON that a webhook gets; `id` is the same in every repetition."""
+    return json.dumps({"id": uid, **payload}, ensure_ascii=True, separators=(",", ":")).encode()
+
+
+def _time(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _stamp(moment: datetime | None) -> str | None:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment else None

@@ -1,0 +1,43 @@
+"""When people are told: never twice of one thing, never more than once in half an hour, and always of the end."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from syncportal.ops.alerts.states import Message
+from syncportal.ops.alerts.telling import PAUSE, Standing, message_now, not_before
+
+NOW = datetime(2026, 3, 23, 9, 30, tzinfo=UTC)
+NEW = Standing("open", "warning")
+TOLD = Standing("open", "warning", told="open", told_severity="warning", told_at=NOW - PAUSE)
+RECENT = NOW - timedelta(minutes=29)
+
+
+@pytest.mark.parametrize(
+    ("alert", "message"),
+    [
+        (NEW, Message.OPENED),
+        (replace(NEW, state="acknowledged"), Message.OPENED),
+        (TOLD, None),
+        (replace(TOLD, news_count=2), Message.MORE),
+        (replace(TOLD, state="acknowledged", news_count=2), Message.MORE),
+        (replace(TOLD, severity="critical"), Message.MORE),
+        (replace(TOLD, severity="info"), None),
+        (replace(TOLD, regression_untold=True, reopenings=1), Message.REGRESSION),
+        (replace(TOLD, told="resolved", reopenings=1), Message.REGRESSION),
+        (replace(TOLD, state="resolved"), Message.RESOLVED),
+        (replace(TOLD, state="resolved", told="resolved"), None),
+        (replace(NEW, state="resolved"), None),
+        (replace(NEW, state="resolved", news_count=1), Message.PASSED),
+    ],
+)
+def test_what_people_do_not_know_is_told(alert: Standing, message: Message | None) -> None:
+    assert message_now(alert, now=NOW) == message
+    assert message_now(replace(alert, held_back=True), now=NOW) is None
+    assert message_now(replace(alert, told_at=RECENT), now=NOW) is None
+
+
+def test_the_next_notice_waits_for_its_half_hour() -> None:
+    assert not_before(NEW, NOW) == NOW
+    assert not_before(replace(TOLD, told_at=RECENT), NOW) == RECENT + PAUSE
