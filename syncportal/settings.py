@@ -124,6 +124,7 @@ INSTALLED_APPS = [
     "simple_history",
     "syncportal.access",
     "syncportal.remote",
+    "syncportal.bulk",
     "syncportal.sync",
     "rollback",
     "reconciliation",

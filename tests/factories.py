@@ -126,6 +126,18 @@ def take(master: DemoMaster, resource: Resource, *external_ids: str, owner: User
     return [Record.objects.get(pk=pk) for pk in ids]
 
 
+def agreed(count: int) -> list[Record]:
+    """Make records of a new resource that agree with a master nobody has to run."""
+    resource = make_resource(make_remote("http://127.0.0.1:1/api"))
+    now = timezone.now()
+    plain = {"name": "Ann", "email": "a@example.org", "tier": "gold", "active": True, "version": 1}
+    rows = [{"id": f"A{n}", **plain} for n in range(count)]
+    states = [RecordState(0, resource.pk, row["id"], row, row, "1", 1, Intent.UPDATE, None, None) for row in rows]
+    ids = records.insert(states, now=now)
+    transitions.insert([transitions.NewJob(pk, resource.remote_id, False, 4) for pk in ids], now=now)
+    return list(Record.objects.select_related("resource__remote").filter(pk__in=ids).order_by("pk"))
+
+
 def edit(record: Record, **changes: Any) -> local.Saved:
     """Save changes to a record as a person does."""
     return local.save(local.Edit(record.pk, changes), actor=PERSON)

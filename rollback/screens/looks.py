@@ -1,11 +1,10 @@
 """How the statuses of groups, steps and tasks look: one label, icon and colour each, wherever they are shown."""
 
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from rollback.models import CompensatingTask
 from rollback.states import GroupStatus, StepStatus, TaskReason, TaskStatus
-from syncportal.sync.screens.values import icon
+from syncportal.sync.screens.values import badge
 
 _GROUPS: dict[str, tuple[str, str]] = {
     GroupStatus.RUNNING: ("info", "sync"),
@@ -41,11 +40,6 @@ SENTENCES: dict[str, str] = {
     GroupStatus.COMPENSATED: "A step failed, and the worker has undone everything that was sent.",
     GroupStatus.NEEDS_ATTENTION: "A step failed, and not everything could be undone. A person must decide.",
 }
-
-
-def badge(tone: str, name: str, word: str) -> SafeString:
-    """Return a small label with icon and word in the colour of its meaning."""
-    return format_html('<span class="badge badge--{}">{}{}</span>', tone, icon(name), word)
 
 
 def group_badge(status: str) -> SafeString:

@@ -15,6 +15,7 @@ from django.db.models import F, Q
 
 from rollback import workers as compensations
 from syncportal.access import idempotency, throttle
+from syncportal.bulk import journal as operations
 from syncportal.kernel.clock import db_now
 from syncportal.ops.alerts import alert_store, digests, evaluate, outbox
 from syncportal.ops.models import Duty
@@ -53,8 +54,11 @@ def _seal(now: datetime) -> str:
 
 def _forget(now: datetime) -> str:
     throttle.forget_old(now=now)
-    alerts = alert_store.prune(now) + outbox.prune(now)
-    return f"{retention.prune(now)} entries, {idempotency.prune(now=now)} stored answers, {alerts} alerts removed"
+    gone = {
+        "entries": retention.prune(now), "stored answers": idempotency.prune(now=now),
+        "alerts": alert_store.prune(now) + outbox.prune(now), "bulk operations": operations.prune(now),
+    }  # fmt: skip
+    return ", ".join(f"{number} {what}" for what, number in gone.items()) + " removed"
 
 
 def _count(now: datetime) -> str:

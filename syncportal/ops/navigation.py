@@ -113,6 +113,7 @@ NAV: tuple[Section, ...] = (
                 badge=failed_undos,
                 attention=True,
             ),
+            Entry(_("Bulk operations"), "check", "admin:bulk_bulkoperation_changelist", "sync.view_record"),
             Entry(_("Sync log"), "log", "admin:sync_synclog_changelist", "sync.view_synclog"),
             Entry(_("Events"), "events", "admin:sync_event_changelist", "sync.view_event"),
         ),

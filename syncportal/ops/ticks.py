@@ -14,6 +14,7 @@ from django.db import Error as DatabaseTrouble
 from django.db import close_old_connections, connection
 
 from rollback import workers as compensations
+from syncportal.bulk import workers as bulk
 from syncportal.kernel import doorbell
 from syncportal.kernel.clock import db_now
 from syncportal.ops import duties, heartbeat, schedules
@@ -67,6 +68,7 @@ class Ticker:
         now = db_now()
         sweep.ring_for_due(now)
         compensations.ring_for_due(now)
+        bulk.ring_for_due(now)
         if self._due("schedules", SCHEDULES_EVERY_S):
             schedules.ensure(now=now)
         if self._due("overdue", OVERDUE_EVERY_S):
@@ -112,11 +114,12 @@ def work_off(*, keep_going: Callable[[], bool] = lambda: True) -> WorkedOff:
         pushed = _guarded(done, "drain", lambda: drain.drain(keep_going=keep_going).settled)
         refreshed = _guarded(done, "refresh", refresh.refresh_requested)
         slices = _guarded(done, "pull", lambda: pull.run_waiting(seconds=PULL_SLICE_S))
+        more = _guarded(done, "bulk", lambda: bulk.run_waiting(seconds=PULL_SLICE_S))
         done.pushed += pushed
         done.refreshed += refreshed
         done.pull_slices += slices
         done.compensated += compensated
-        moved = bool(pushed or refreshed or slices or compensated)
+        moved = bool(pushed or refreshed or slices or compensated or more)
     for name in ("seal", "alerts"):
         _guarded(done, name, partial(duties.run_now, name))
     return done

@@ -2,7 +2,9 @@
 
 from django.contrib import admin
 
+from syncportal.bulk.models import BulkOperation
 from syncportal.sync.models import Conflict, Event, Record, SyncLog
+from syncportal.sync.screens.bulk_list import BulkOperationAdmin
 from syncportal.sync.screens.conflict_list import ConflictAdmin
 from syncportal.sync.screens.history_lists import EventAdmin, SyncLogAdmin
 from syncportal.sync.screens.record_list import RecordAdmin
@@ -11,3 +13,4 @@ admin.site.register(Record, RecordAdmin)
 admin.site.register(Conflict, ConflictAdmin)
 admin.site.register(SyncLog, SyncLogAdmin)
 admin.site.register(Event, EventAdmin)
+admin.site.register(BulkOperation, BulkOperationAdmin)

@@ -1,6 +1,8 @@
-"""Registers the sync app with Django."""
+"""Registers the sync app with Django, and its bulk acts with the bulk room."""
 
 from django.apps import AppConfig
+
+from syncportal.bulk import acts
 
 
 class SyncConfig(AppConfig):
@@ -10,3 +12,8 @@ class SyncConfig(AppConfig):
     label = "sync"
     verbose_name = "Records"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Make the bulk acts on records known."""
+        names = {"records.requeue": "REQUEUE", "records.refresh": "REFRESH", "records.assign": "ASSIGN"}
+        acts.register({name: f"syncportal.sync.bulk_acts.{act}" for name, act in names.items()})

@@ -4,8 +4,7 @@ Each act works on explicit ids (a moving filter never widens it), reports exact 
 reasons for what was left out, and is written into the history with who did it.
 """
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -23,26 +22,17 @@ from syncportal.sync.tasks import DRAIN, REFRESH
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How many records an act moved, which, and how many it left out for which reason (a status or word)."""
+    """Which records an act moved, and which it left out for which reason (a status or a few words)."""
 
     moved: tuple[int, ...]
-    skipped: dict[str, int] = field(default_factory=dict)
-
-    def sentence(self, verb: str) -> str:
-        """Return "180 requeued, 12 skipped: 9 processing, 3 synced"."""
-        text = f"{len(self.moved)} {verb}"
-        if not self.skipped:
-            return text
-        parts = ", ".join(f"{count} {why}" for why, count in sorted(self.skipped.items()))
-        return f"{text}, {sum(self.skipped.values())} skipped: {parts}"
+    left_out: Mapping[int, str] = field(default_factory=dict)
 
 
-def _left_out(record_ids: Sequence[int], moved: set[int]) -> dict[str, int]:
+def _left_out(record_ids: Sequence[int], moved: set[int]) -> dict[int, str]:
     rest = set(record_ids) - moved
-    rows = SyncJob.objects.filter(pk__in=rest).values_list("status", "held_by")
-    reasons = Counter("held" if held_by else Status(status).label.lower() for status, held_by in rows)
-    unknown = len(rest) - sum(reasons.values())
-    return dict(reasons) | ({"not found": unknown} if unknown else {})
+    rows = SyncJob.objects.filter(pk__in=rest).values_list("pk", "status", "held_by")
+    reasons = {pk: "held" if held_by else Status(status).label.lower() for pk, status, held_by in rows}
+    return dict.fromkeys(rest, "not found") | reasons
 
 
 def requeue(record_ids: Sequence[int], *, actor: Actor, forget_sends: bool = False) -> Done:
@@ -59,7 +49,7 @@ def requeue(record_ids: Sequence[int], *, actor: Actor, forget_sends: bool = Fal
         _tell(Kind.JOB_REQUEUED, done.moved, before, actor=actor, data=data, now=now)
         if done.moved:
             doorbell.ring(DRAIN)
-        return replace(done, skipped=_left_out(record_ids, set(done.moved)))
+        return replace(done, left_out=_left_out(record_ids, set(done.moved)))
 
     return atomic_retry(work)
 
@@ -90,8 +80,8 @@ def assign(record_ids: Sequence[int], *, owner_id: int | None, actor: Actor) -> 
         records.assign(moved, owner_id=owner_id, now=now)
         conflict_store.owner_changed(moved)
         _tell(Kind.RECORD_ASSIGNED, moved, before, actor=actor, data={"owner": owner_id}, now=now)
-        skipped = len(set(record_ids)) - len(moved)
-        return Done(moved, {"already theirs or not found": skipped} if skipped else {})
+        rest = set(record_ids) - set(moved)
+        return Done(moved, {pk: "already theirs" if pk in before else "not found" for pk in rest})
 
     return atomic_retry(work)
 

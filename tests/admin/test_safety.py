@@ -9,6 +9,8 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
+from syncportal.bulk import journal
+from syncportal.bulk.models import BulkOperation
 from syncportal.sync.models import Conflict, Event, Pull, Record, SyncJob, SyncLog
 from tests.admin.conftest import HOSTILE, World
 from tests.factories import drain, edit
@@ -39,6 +41,9 @@ READS = {
     "workers": ("ops_heartbeat_changelist", "ops vera anna"),
     "keys": ("access_apikey_changelist", "olga otto ops vera anna nobody"),
     "new key": ("access_apikey_add", "olga otto ops vera anna nobody"),
+    "bulk operations": ("bulk_bulkoperation_changelist", "olga otto ops vera anna"),
+    "bulk operation": ("bulk_bulkoperation_change", "ops anna"),
+    "bulk progress": ("bulk_bulkoperation_progress", "ops anna"),
 }
 WRITES = {
     "save": ("sync_record_change", "olga ops anna", {}),
@@ -47,8 +52,8 @@ WRITES = {
     "assign": ("sync_record_do/assign", "ops anna", {"owner": "nobody"}),
     "create": ("sync_record_add", "olga otto ops anna", {}),
     "decide": ("sync_conflict_change", "olga ops anna", {}),
-    "bulk requeue": ("sync_record_bulk/requeue", "olga otto ops anna", {"ids": ""}),
-    "bulk assign": ("sync_record_bulk/assign", "ops anna", {"ids": ""}),
+    "start in bulk": ("bulk_bulkoperation_start", "ops", {}),
+    "cancel in bulk": ("bulk_bulkoperation_do/cancel", "ops anna", {}),
     "pause": ("remote_remote_do/pause", "ops anna", {}),
     "resume": ("remote_remote_do/resume", "ops anna", {}),
     "save remote": ("remote_remote_change", "anna", {}),
@@ -77,6 +82,9 @@ def busy(world: World) -> World:
         name=HOSTILE[0], guarantees={"problems": HOSTILE, "promise": HOSTILE[1], "conditional_writes": "no"}
     )
     type(resource.remote).objects.filter(pk=resource.remote_id).update(name=HOSTILE[5])
+    ops = world.people["ops"]
+    ids = [record.pk for record in world.records]
+    journal.prepare(journal.NewOperation("records.requeue", ids, ops.pk, HOSTILE[0]), now=resource.created_at)
     Pull.objects.create(resource=resource, state="done", problem=HOSTILE[0], started_at=resource.created_at)
     return world
 
@@ -88,6 +96,7 @@ def address(world: World, name: str, *, foreign: bool = False) -> str:
     record = world.records[2] if foreign else world.records[0]
     ids: dict[str, list[Any]] = {
         "sync_record": [record.pk], "sync_conflict": [conflict.pk], "sync_synclog": [log.pk],
+        "bulk_bulkoperation": [BulkOperation.objects.get().pk],
         "remote_remote": [world.resource.remote_id], "remote_resource": [world.resource.pk],
         "ops_duty": ["seal"],
     }  # fmt: skip
@@ -99,7 +108,7 @@ def address(world: World, name: str, *, foreign: bool = False) -> str:
 def counts() -> dict[str, Any]:
     """Return every row of our tables that a page could change, as text."""
     state: dict[str, Any] = {}
-    for label in ("sync", "remote"):
+    for label in ("sync", "remote", "bulk"):
         for model in apps.get_app_config(label).get_models():
             state[model.__name__] = sorted(str(row) for row in model._default_manager.values_list())
     return state
@@ -142,7 +151,7 @@ def test_looking_changes_nothing(busy: World) -> None:
     for label, (name, _) in READS.items():
         assert busy.client("anna").get(address(busy, name)).status_code == 200, label
     assert counts() == before
-    for name in ("sync_record_do/requeue", "sync_record_bulk/requeue", "remote_remote_do/pause",
+    for name in ("sync_record_do/requeue", "bulk_bulkoperation_start", "remote_remote_do/pause",
                  "remote_resource_do/pull"):  # fmt: skip
         assert busy.client("anna").get(address(busy, name)).status_code == 405
     assert counts() == before
@@ -219,7 +228,7 @@ def test_hostile_input_is_never_an_error_page(busy: World) -> None:
         data = {"seen": text, "revision": text, "zone": text, "/name": text, "action": text, "ids": text, "owner": text,
                 "remote_version": text, "rest": text, "slug": text, "base_url": text, "external_id": text}  # fmt: skip
         for name in ("sync_record_change", "sync_record_delete", "sync_record_add", "sync_conflict_change",
-                     "sync_record_bulk/assign", "sync_record_do/assign", "sync_record_do/link", "remote_remote_add",
+                     "bulk_bulkoperation_start", "sync_record_do/assign", "sync_record_do/link", "remote_remote_add",
                      "remote_remote_change", "remote_resource_change", "remote_resource_add"):  # fmt: skip
             assert client.post(address(busy, name), data).status_code < 500, (name, text[:10])
     for name in ("sync_record_change", "sync_conflict_change", "sync_synclog_change", "remote_remote_change"):

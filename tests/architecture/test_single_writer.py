@@ -24,6 +24,8 @@ WRITERS: dict[str, tuple[str, ...]] = {
     "Gate": ("syncportal/remote/limits.py",),
     "SlotLease": ("syncportal/remote/limits.py",),
     "AccessToken": ("syncportal/remote/auth.py",),
+    "BulkOperation": ("syncportal/bulk/journal.py",),
+    "BulkRow": ("syncportal/bulk/journal.py",),
     "ApiKey": ("syncportal/access/keys.py",),
     "WrongKeys": ("syncportal/access/throttle.py",),
     "StoredAnswer": ("syncportal/access/idempotency.py",),
@@ -59,6 +61,7 @@ RELATED = {
     "groups": "Group",
     "steps": "Step",
     "tasks": "CompensatingTask",
+    "rows": "BulkRow",
     "runs": "Run",
     "suspects": "Suspect",
     "spooled": "SpooledRow",
@@ -174,7 +177,7 @@ def test_every_table_of_ours_has_a_writer() -> None:
 
     ours = {
         model.__name__
-        for label in ("remote", "sync", "reconciliation", "ops")
+        for label in ("remote", "bulk", "sync", "reconciliation", "ops")
         for model in apps.get_app_config(label).get_models()
         if not model.__name__.startswith("Historical")
     }

@@ -21,24 +21,11 @@ from syncportal.remote.spec import spec_for
 from syncportal.sync import local, records, states, transitions
 from syncportal.sync.claims import Claim, Outcome
 from syncportal.sync.models import Record, SyncJob
-from syncportal.sync.records import RecordState
 from syncportal.sync.settle import settle
-from syncportal.sync.states import Intent, Status
-from tests.factories import PERSON, make_remote, make_resource
+from syncportal.sync.states import Status
+from tests.factories import PERSON, agreed
 
 database = [pytest.mark.django_db(transaction=True), pytest.mark.db]
-DATA = {"id": "A", "name": "Ann", "email": "a@example.org", "tier": "gold", "active": True, "version": 1}
-
-
-def agreed(count: int) -> list[Record]:
-    resource = make_resource(make_remote("http://127.0.0.1:1/api"))
-    now = timezone.now()
-    rows = [{**DATA, "id": f"A{n}"} for n in range(count)]
-    ids = records.insert(
-        [RecordState(0, resource.pk, row["id"], row, row, "1", 1, Intent.UPDATE, None, None) for row in rows], now=now
-    )
-    transitions.insert([transitions.NewJob(pk, resource.remote_id, False, 4) for pk in ids], now=now)
-    return [Record.objects.select_related("resource__remote").get(pk=pk) for pk in ids]
 
 
 def confirmed(claim: Claim) -> Outcome:

@@ -1,219 +1,202 @@
-"""Acts on many records at once: preview with exact counts, then the act on exactly those ids.
+"""Bulk operations on screen: from the rows chosen in a list to a preview, then progress and what became of each row.
 
-Owns: the preview page and its execution. Guarantees: the ids are frozen at the preview and posted, so a moving filter
-never widens an act; permission and scope are checked at both steps; what is left out is named with its reason.
+Owns: the pages of one operation. Guarantees: the ids are frozen when the preview is made, so a moving filter or another
+tab never widens an act; a second click starts nothing twice; only the person who asked and operations see an operation.
 """
 
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.contrib.auth import get_user_model
-from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.views.decorators.http import require_POST
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_POST
 
-from syncportal.sync import operate, states
-from syncportal.sync.models import Record
-from syncportal.sync.operate import Done
+from syncportal.bulk import journal, work
+from syncportal.bulk.acts import Act, Target, UnknownAct, act_of, preview_of
+from syncportal.bulk.journal import NewOperation
+from syncportal.bulk.models import BulkOperation, BulkRow
+from syncportal.bulk.states import RowState, State
+from syncportal.kernel.clock import db_now
+from syncportal.kernel.tx import atomic_retry
+from syncportal.sync.querysets import Person
 from syncportal.sync.rights import operates
-from syncportal.sync.screens.page import actor_of, render, to_list
-from syncportal.sync.states import LOOKS, Status
+from syncportal.sync.screens.page import fragment, render, to_list
 
 MOST = 20_000
-LIST = "admin:sync_record_changelist"
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """A bulk act: what it is called, what it does, and which statuses it takes."""
-
-    name: str
-    label: str
-    done: str
-    promise: str
-    takes: frozenset[Status]
-    operations_only: bool = False
-
-
-ACTS = {
-    act.name: act
-    for act in (
-        Act("requeue", "Requeue", "requeued", "Each gets all its attempts again and goes out at once; history stays.",
-            frozenset(Status(one) for one in states.REQUEUE.sources)),
-        Act("refresh", "Refresh from remote", "will be refreshed",
-            "Each is read again in the background; nothing is sent. A change on both sides becomes a conflict.",
-            frozenset(Status(source) for source in states.REFRESH.sources)),
-        Act("assign", "Assign to an owner", "assigned", "The new owner sees and edits them, and decides conflicts.",
-            frozenset(Status), operations_only=True),
-    )
+INLINE_S = 1.0
+_PAGE = 100
+_FILTERS = {
+    "": ("All", ()), "done": ("Done", (RowState.DONE,)), "left-out": ("Left out", (RowState.SKIPPED,)),
+    "failed": ("Failed", (RowState.FAILED,)), "open": ("Not yet", (RowState.WAITING, RowState.HANDED_OVER)),
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Some of the chosen records: `why` they are left out, "" when they are not."""
-
-    label: str
-    icon: str
-    count: int
-    why: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """What an act would do now to the chosen records."""
-
-    ids: tuple[int, ...]
-    taken: int
-    parts: tuple[Part, ...]
-    left_out: tuple[Part, ...]
-
-    @property
-    def left_out_count(self) -> int:
-        """Return how many records are left out."""
-        return sum(part.count for part in self.left_out)
-
-
-class AssignForm(forms.Form):
-    """Who gets the records."""
-
-    owner = forms.ModelChoiceField(
-        queryset=get_user_model().objects.none(), required=False, empty_label="Nobody (operations only)",
-        help_text="Only active people are listed.",
-    )  # fmt: skip
-
-    def __init__(self, *args: object, **options: object) -> None:
-        super().__init__(*args, **options)  # type: ignore[arg-type]
-        people = get_user_model().objects.filter(is_active=True).order_by("username")
-        self.fields["owner"].queryset = people  # type: ignore[attr-defined]
-
-
-def preview_of(act: Act, chosen: QuerySet[Record]) -> Preview:
-    """Count what the act takes and what it leaves out, and why."""
-    rows = chosen.order_by("pk").values_list("pk", "job__status", "job__held_by", "external_id")[: MOST + 1]
-    ids: list[int] = []
-    taken: Counter[str] = Counter()
-    refused: Counter[tuple[str, str, str]] = Counter()
-    for pk, status, held_by, external_id in rows:
-        ids.append(pk)
-        reason = _refusal(act, status, held_by, external_id)
-        if reason is None:
-            taken[status] += 1
-        else:
-            refused[reason] += 1
-    return Preview(
-        ids=tuple(ids),
-        taken=sum(taken.values()),
-        parts=tuple(Part(Status(status).label, LOOKS[status].icon, count) for status, count in taken.most_common()),
-        left_out=tuple(Part(label, icon, count, why) for (label, icon, why), count in refused.most_common()),
-    )
-
-
-def _refusal(act: Act, status: str, held_by: str, external_id: str | None) -> tuple[str, str, str] | None:
-    if act.name == "assign":
-        return None
-    if status not in act.takes:
-        return Status(status).label, LOOKS[status].icon, _WHY[act.name].get(status, "nothing to do")
-    if act.name == "refresh" and held_by:
-        return "Held", "lock", "a group or task holds it; refresh it after the release"
-    if act.name == "refresh" and not external_id:
-        return "Never sent", "clock", "the remote does not know it yet"
-    return None
-
-
-_WHY: dict[str, dict[str, str]] = {
-    "requeue": {
-        Status.PENDING: "waits for a worker already",
-        Status.PROCESSING: "is being sent right now",
-        Status.SYNCED: "both sides agree",
-        Status.SKIPPED: "both sides agree",
-        Status.VERSION_CONFLICT: "a person must decide first",
-    },
-    "refresh": {
-        Status.PROCESSING: "is being sent right now",
-        Status.VERSION_CONFLICT: "a person must decide first",
-    },
-}
-
-
-def may_act(request: HttpRequest, act: Act) -> bool:
-    """Tell whether the person may start the act at all."""
-    if operates(request.user):
-        return True
-    return not act.operations_only and request.user.has_perm("sync.change_record")
-
-
-def scope_of(request: HttpRequest, chosen: QuerySet[Record]) -> QuerySet[Record]:
-    """Limit records to those the person may act on: all for operations, else their own."""
-    return chosen if operates(request.user) else chosen.filter(owner_id=request.user.pk)
-
-
-def show_preview(request: HttpRequest, act: Act, chosen: QuerySet[Record]) -> HttpResponse:
-    """Answer with the preview of an act on the rows chosen in the list."""
-    if not may_act(request, act):
+def prepare(request: HttpRequest, act: Act, chosen: QuerySet[Any], *, back: str, ramp: bool = False) -> HttpResponse:
+    """Freeze the chosen rows and send the person to the preview."""
+    if not act.may(request.user):
         raise PermissionDenied
-    shown = preview_of(act, scope_of(request, chosen))
-    if len(shown.ids) > MOST:
-        messages.error(request, f"More than {MOST} records are chosen. Narrow the filter; nothing was changed.")
-        return to_list(LIST, request.GET.urlencode())
-    return _preview_page(request, act, shown, AssignForm(), back=request.GET.urlencode())
+    ids = list(chosen.order_by("pk").values_list("pk", flat=True)[: MOST + 1])
+    if len(ids) > MOST:
+        messages.error(
+            request, f"More than {MOST:,} {act.nouns[1]} are chosen. Narrow the filter; nothing was changed."
+        )
+        return to_list(act.home, back)
+    new = NewOperation(
+        act=act.name, target_ids=ids, user_id=request.user.pk, user_label=request.user.get_username(), ramp=ramp,
+        back=back,
+    )  # fmt: skip
+    operation = atomic_retry(lambda: journal.prepare(new, now=db_now()))
+    return HttpResponseRedirect(_address(operation.pk))
 
 
-def _preview_page(
-    request: HttpRequest, act: Act, shown: Preview, form: AssignForm, *, back: str, status: int = 200
-) -> HttpResponse:
-    context = {
-        "act": act,
-        "preview": shown,
-        "form": form if act.name == "assign" else None,
-        "ids": ",".join(map(str, shown.ids)),
-        "back": back,
-    }
-    return render(request, "sync/bulk_preview.html", title=act.label, context=context, status=status)
+def visible_to(user: Person) -> QuerySet[BulkOperation]:
+    """Return the operations a person may see: their own, and all for operations."""
+    rows = BulkOperation.objects.all()
+    return rows if operates(user) else rows.filter(user__pk=user.pk or 0)
+
+
+@require_GET
+def operation_view(request: HttpRequest, operation_id: int) -> HttpResponse:
+    """Show an operation: its preview before it starts, then its progress and its rows."""
+    operation, act = _operation(request, operation_id)
+    if operation.state == State.DRAFT:
+        return _preview_page(request, operation, act, _form(act, None))
+    context = _progress(operation, act) | _rows(request, operation, act)
+    return render(request, "bulk/operation.html", title=act.label, context=context)
+
+
+@require_GET
+def progress_view(request: HttpRequest, operation_id: int) -> HttpResponse:
+    """Answer with how far an operation is, and with its rows once it has ended."""
+    operation, act = _operation(request, operation_id)
+    context = _progress(operation, act)
+    if operation.state != State.RUNNING:
+        context |= _rows(request, operation, act) | {"oob": True}
+    return fragment(request, "bulk/_progress.html", context)
 
 
 @require_POST
-def execute(request: HttpRequest, name: str) -> HttpResponse:
-    """Carry out an act on the posted ids and go back to the list with its filters."""
-    act = ACTS.get(name)
-    if act is None or not may_act(request, act):
+def start_view(request: HttpRequest, operation_id: int) -> HttpResponse:
+    """Start a previewed operation; one that is done at once answers on the list that the person came from."""
+    operation, act = _operation(request, operation_id, own=True)
+    if not act.may(request.user):
         raise PermissionDenied
-    back = request.POST.get("back", "")[:2000]
-    wanted = _ids(request.POST.get("ids", ""))
-    if wanted is None:
-        messages.error(request, "The list of records could not be read; nothing was changed. Choose them again.")
-        return to_list(LIST, back)
-    own = scope_of(request, Record.objects.visible_to(request.user)).filter(pk__in=wanted)
-    ids = list(own.order_by("pk").values_list("pk", flat=True))
-    form = AssignForm(request.POST)
-    if act.name == "assign" and not form.is_valid():
-        return _preview_page(request, act, preview_of(act, own), form, back=back, status=422)
-    owner = form.cleaned_data.get("owner") if act.name == "assign" else None
-    done = _RUN[act.name](request, ids, owner)
-    missing = len(wanted) - len(ids)
-    sentence = done.sentence(act.done) + (f"; {missing} no longer yours or gone" if missing else "")
-    messages.add_message(request, messages.SUCCESS if done.moved else messages.WARNING, f"{sentence}.")
-    return to_list(LIST, back)
+    form = _form(act, request.POST)
+    if form is not None and not form.is_valid():
+        return _preview_page(request, operation, act, form, status=422)
+    parameters = form.parameters if form is not None else operation.parameters
+    if not work.begin(operation.pk, parameters=parameters):
+        messages.info(request, "This was started already; here is how it went.")
+        return HttpResponseRedirect(_address(operation.pk))
+    work.run(operation.pk, seconds=INLINE_S)
+    operation.refresh_from_db()
+    if operation.state != State.DONE:
+        return HttpResponseRedirect(_address(operation.pk))
+    level = messages.SUCCESS if operation.done else messages.WARNING
+    messages.add_message(request, level, f"{sentence(operation, act)}.")
+    return to_list(act.home, operation.back)
 
 
-def _ids(text: str) -> list[int] | None:
-    parts = [part for part in text.split(",") if part]
-    if len(parts) > MOST or not all(part.isdecimal() and len(part) < 18 for part in parts):
-        return None
-    return sorted({int(part) for part in parts})
+@require_POST
+def act_view(request: HttpRequest, operation_id: int, verb: str) -> HttpResponse:
+    """Cancel an operation, or let a stopped ramp go on."""
+    operation, act = _operation(request, operation_id, own=verb == "go-on")
+    if verb == "cancel":
+        drafted = operation.state == State.DRAFT
+        ended = work.cancel(operation.pk, by=request.user.get_username())
+        if drafted:
+            return to_list(act.home, operation.back)
+        messages.info(request, "Cancelled. What was done stays done." if ended else "It had ended before.")
+    elif verb == "go-on":
+        if not act.may(request.user):
+            raise PermissionDenied
+        if not work.go_on(operation.pk):
+            messages.info(request, "It is not stopped any more.")
+    else:
+        raise Http404("There is no such act.")
+    return HttpResponseRedirect(_address(operation.pk))
 
 
-def _assign(request: HttpRequest, ids: list[int], owner: AbstractUser | None) -> Done:
-    return operate.assign(ids, owner_id=owner.pk if owner else None, actor=actor_of(request.user))
+def sentence(operation: BulkOperation, act: Act) -> str:
+    """Return "180 requeued, 12 skipped: 9 processing, 3 synced"."""
+    text = f"{operation.done:,} {act.done}"
+    if operation.failed:
+        text += f", {operation.failed:,} failed"
+    if not operation.skipped:
+        return text
+    whys = reasons(operation)
+    return f"{text}, {operation.skipped:,} skipped: " + ", ".join(f"{count:,} {why}" for why, count in whys)
 
 
-_RUN: dict[str, Callable[[HttpRequest, list[int], AbstractUser | None], Done]] = {
-    "requeue": lambda request, ids, owner: operate.requeue(ids, actor=actor_of(request.user)),
-    "refresh": lambda request, ids, owner: operate.request_refresh(ids, actor=actor_of(request.user)),
-    "assign": _assign,
-}
+def reasons(operation: BulkOperation) -> list[tuple[str, int]]:
+    """Return why rows were left out or failed, with their numbers, the most frequent first."""
+    return journal.outcomes(operation, states=[RowState.SKIPPED, RowState.FAILED])
+
+
+def _address(operation_id: int) -> str:
+    return reverse("admin:bulk_bulkoperation_change", args=[operation_id])
+
+
+def _operation(request: HttpRequest, operation_id: int, *, own: bool = False) -> tuple[BulkOperation, Act]:
+    operation = visible_to(request.user).filter(pk=operation_id).first()
+    if operation is None:
+        raise Http404("There is no such operation, or it is not yours.")
+    if own and operation.user_id != request.user.pk:
+        raise PermissionDenied
+    try:
+        return operation, act_of(operation.act)
+    except UnknownAct:
+        raise Http404("This version does not know that act any more.") from None
+
+
+def _form(act: Act, given: Any) -> Any:
+    return act.form(given) if act.form is not None else None
+
+
+def _preview_page(
+    request: HttpRequest, operation: BulkOperation, act: Act, form: forms.Form | None, *, status: int = 200
+) -> HttpResponse:
+    ids = list(operation.rows.values_list("target_id", flat=True))
+    shown = preview_of(act, ids, user=request.user, parameters=operation.parameters)
+    context = {
+        "operation": operation, "act": act, "preview": shown, "form": form, "home": reverse(act.home),
+        "noun": act.nouns[shown.taken != 1], "own": operation.user_id == request.user.pk,
+    }  # fmt: skip
+    return render(request, "bulk/preview.html", title=act.label, context=context, status=status)
+
+
+def _progress(operation: BulkOperation, act: Act) -> dict[str, Any]:
+    total = max(1, operation.total)
+    return {
+        "operation": operation, "act": act, "home": reverse(act.home), "percent": 100 * operation.settled // total,
+        "reasons": reasons(operation), "running": operation.state == State.RUNNING,
+        "noun": act.nouns[operation.total != 1],
+        "step": operation.allowed if operation.ramp and operation.state == State.RUNNING else None,
+    }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row of an operation as its page shows it."""
+
+    row: BulkRow
+    target: Target
+
+
+def _rows(request: HttpRequest, operation: BulkOperation, act: Act) -> dict[str, Any]:
+    """Return a page of rows with their names, and the filters over them."""
+    chosen = request.GET.get("rows", "")
+    chosen = chosen if chosen in _FILTERS else ""
+    states, rows = _FILTERS[chosen][1], operation.rows.all()
+    paginator = Paginator(rows.filter(state__in=states) if states else rows, _PAGE)
+    page = paginator.get_page(request.GET.get("page"))
+    listed = list(page.object_list)
+    called = act.targets([row.target_id for row in listed])
+    lines = [Line(row, called.get(row.target_id, Target(f"#{row.target_id}"))) for row in listed]
+    filters = [(key, label) for key, (label, _) in _FILTERS.items()]
+    return {"lines": lines, "page": page, "chosen": chosen, "filters": filters}

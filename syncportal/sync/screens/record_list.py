@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 
 from syncportal.kernel.clock import db_now
 from syncportal.remote.models import Resource
-from syncportal.sync import rights
+from syncportal.sync import bulk_acts, rights
 from syncportal.sync.models import Record
 from syncportal.sync.querysets import sees_everything
 from syncportal.sync.screens import bulk, record_create, record_delete, record_page, record_verbs
@@ -34,6 +34,10 @@ from syncportal.sync.screens.record_filters import (
 from syncportal.sync.screens.values import cut, status_badge, time_tag
 
 PROBLEM_CHARS = 90
+_ACTS = {
+    "requeue": bulk_acts.REQUEUE, "requeue_in_steps": bulk_acts.REQUEUE, "refresh": bulk_acts.REFRESH,
+    "assign": bulk_acts.ASSIGN,
+}  # fmt: skip
 
 
 class RecordAdmin(ModelAdmin):
@@ -50,7 +54,7 @@ class RecordAdmin(ModelAdmin):
     search_help_text = "Id, title, owner, last problem, or any value of the record"
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
-    actions = ("requeue", "refresh", "assign")
+    actions = ("requeue", "requeue_in_steps", "refresh", "assign")
     _now: datetime | None = None
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Record]:
@@ -132,24 +136,27 @@ class RecordAdmin(ModelAdmin):
     @admin.action(description="Requeue …")
     def requeue(self, request: HttpRequest, queryset: QuerySet[Record]) -> HttpResponse:
         """Preview giving the chosen records another try."""
-        return bulk.show_preview(request, bulk.ACTS["requeue"], queryset)
+        return bulk.prepare(request, bulk_acts.REQUEUE, queryset, back=request.GET.urlencode())
+
+    @admin.action(description="Requeue in steps of 1, 10, 100 …")
+    def requeue_in_steps(self, request: HttpRequest, queryset: QuerySet[Record]) -> HttpResponse:
+        """Preview giving the chosen records another try, a few first, stopping at the first that fails again."""
+        return bulk.prepare(request, bulk_acts.REQUEUE, queryset, back=request.GET.urlencode(), ramp=True)
 
     @admin.action(description="Refresh from remote …")
     def refresh(self, request: HttpRequest, queryset: QuerySet[Record]) -> HttpResponse:
         """Preview reading the chosen records again."""
-        return bulk.show_preview(request, bulk.ACTS["refresh"], queryset)
+        return bulk.prepare(request, bulk_acts.REFRESH, queryset, back=request.GET.urlencode())
 
     @admin.action(description="Assign to an owner …")
     def assign(self, request: HttpRequest, queryset: QuerySet[Record]) -> HttpResponse:
         """Preview giving the chosen records to somebody."""
-        return bulk.show_preview(request, bulk.ACTS["assign"], queryset)
+        return bulk.prepare(request, bulk_acts.ASSIGN, queryset, back=request.GET.urlencode())
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Offer the acts that the person may start; never Django's own deletion."""
         offered = super().get_actions(request)
-        return {
-            name: act for name, act in offered.items() if name in bulk.ACTS and bulk.may_act(request, bulk.ACTS[name])
-        }
+        return {name: act for name, act in offered.items() if name in _ACTS and _ACTS[name].may(request.user)}
 
     def get_urls(self) -> list[URLPattern]:
         """Return the list's address and those of our own pages, none of which runs in a transaction."""
@@ -158,7 +165,6 @@ class RecordAdmin(ModelAdmin):
         return [
             path("", wrap(self.changelist_view), name="sync_record_changelist"),
             path("add/", wrap(record_create.add), name="sync_record_add"),
-            path("bulk/<slug:name>/", wrap(bulk.execute), name="sync_record_bulk"),
             path(f"{one}change/", wrap(record_page.change), name="sync_record_change"),
             path(f"{one}delete/", wrap(record_delete.delete), name="sync_record_delete"),
             path(f"{one}state/", wrap(record_page.state), name="sync_record_state"),

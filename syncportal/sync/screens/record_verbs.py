@@ -45,7 +45,7 @@ def _requeue(request: HttpRequest, record: Record) -> None:
     if done.moved:
         messages.success(request, "Requeued with all attempts. Syncing…")
     else:
-        messages.warning(request, f"Not requeued: it is {', '.join(done.skipped) or 'gone'} by now.")
+        messages.warning(request, f"Not requeued: it is {', '.join(done.left_out.values()) or 'gone'} by now.")
 
 
 def _send_again(request: HttpRequest, record: Record) -> None:
@@ -56,7 +56,7 @@ def _send_again(request: HttpRequest, record: Record) -> None:
     if done.moved:
         messages.success(request, "It is sent again as a new object. Syncing…")
     else:
-        messages.warning(request, f"Not sent again: it is {', '.join(done.skipped) or 'gone'} by now.")
+        messages.warning(request, f"Not sent again: it is {', '.join(done.left_out.values()) or 'gone'} by now.")
 
 
 def _refresh(request: HttpRequest, record: Record) -> None:

@@ -65,6 +65,11 @@ def status_badge(status: str) -> SafeString:
     )
 
 
+def badge(tone: str, name: str, word: str) -> SafeString:
+    """Return a small label with icon and word in the colour of its meaning."""
+    return format_html('<span class="badge badge--{}">{}{}</span>', tone, icon(name), word)
+
+
 def ago(moment: datetime, now: datetime) -> str:
     """Return how far a moment lies back or ahead, in its largest unit: "5 min"."""
     seconds = abs((now - moment).total_seconds())

@@ -1,0 +1,328 @@
+"""Bulk operations: frozen rows, one act a row however workers die, cancel, rights, ramps."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from syncportal.bulk import acts, journal, work, workers
+from syncportal.bulk.acts import Act, Batch, Result, Target, Verdict
+from syncportal.bulk.models import BulkOperation
+from syncportal.bulk.states import FINISH, RAMP, RowState, State, next_limit
+from syncportal.kernel import doorbell
+from syncportal.sync import bulk_acts
+from syncportal.sync.models import Event, SyncJob
+from tests.factories import agreed
+
+pytestmark = pytest.mark.django_db(transaction=True)
+NOW = timezone.now
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing catches it."""
+
+
+class Counter:
+    """An act that counts how often it was done to each row, and can be told to die or to break."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+        self.fates: dict[int, RowState] = {}
+        self.breaks_on: int | None = None
+        self.dies_after: int | None = None
+
+    def act(self, **changes: Any) -> Act:
+        plain: dict[str, Any] = {
+            "name": "tests.count", "label": "Count", "done": "counted", "nouns": ("row", "rows"), "promise": "",
+            "home": "admin:index", "may": lambda user: user.is_active, "scope": lambda user, ids: set(ids),
+            "preview": lambda ids, parameters: dict.fromkeys(ids, Verdict("Row")), "run": self.run,
+            "targets": lambda ids: {pk: Target(str(pk)) for pk in ids},
+        }  # fmt: skip
+        return Act(**plain | changes)
+
+    def run(self, batch: Batch) -> dict[int, Result]:
+        if self.breaks_on in batch.ids:
+            raise RuntimeError("a bug")
+        self.seen += batch.ids
+        if self.dies_after is not None and len(self.seen) >= self.dies_after:
+            self.dies_after = None
+            raise Killed
+        return {pk: Result(RowState.DONE, "counted") for pk in batch.ids}
+
+    def watch(self, ids: Any) -> dict[int, Result]:
+        return {pk: Result(self.fates.get(pk, RowState.WAITING), "503 again") for pk in ids}
+
+
+@pytest.fixture
+def counter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter]:
+    """Make the counting act known for one test."""
+    made = Counter()
+    monkeypatch.setattr(f"{__name__}.COUNT", made.act())
+    monkeypatch.setitem(acts._paths, "tests.count", f"{__name__}.COUNT")
+    monkeypatch.setattr(acts, "import_string", lambda path: COUNT if path.endswith("COUNT") else None)
+    yield made
+
+
+COUNT: Act = None  # type: ignore[assignment]
+
+
+def operation(count: int, *, ramp: bool = False, act: str = "tests.count", ids: list[int] | None = None) -> int:
+    user, _ = User.objects.get_or_create(username="ops", defaults={"is_superuser": True})
+    new = journal.NewOperation(act, ids or list(range(1, count + 1)), user.pk, "ops", ramp=ramp)
+    return journal.prepare(new, now=NOW()).pk
+
+
+def started(count: int, **options: Any) -> int:
+    pk = operation(count, **options)
+    assert work.begin(pk, parameters={})
+    return pk
+
+
+def counts(pk: int) -> tuple[str, int, int, int, int]:
+    row = BulkOperation.objects.get(pk=pk)
+    found = {state: row.rows.filter(state=state).count() for state in RowState.values}
+    assert (row.done, row.skipped, row.failed, row.handed_over, row.waiting) == (
+        found["done"], found["skipped"], found["failed"], found["handed_over"], found["waiting"],
+    )  # fmt: skip
+    return row.state, row.done, row.skipped, row.failed, row.waiting
+
+
+def test_nothing_happens_before_the_preview_is_confirmed(counter: Counter) -> None:
+    pk = operation(5)
+    assert not work.run(pk, seconds=5)
+    assert counter.seen == [] and counts(pk) == ("draft", 0, 0, 0, 5)
+
+
+def test_every_row_is_acted_on_once_in_order(counter: Counter) -> None:
+    pk = started(work.BATCH * 2 + 7)
+    assert not work.run(pk, seconds=5)
+    assert counter.seen == list(range(1, work.BATCH * 2 + 8))
+    assert counts(pk) == ("done", work.BATCH * 2 + 7, 0, 0, 0)
+    assert not work.begin(pk, parameters={})  # a second click starts nothing
+    assert not work.run(pk, seconds=5) and len(counter.seen) == work.BATCH * 2 + 7
+
+
+def test_a_slice_ends_in_time_and_the_next_goes_on(counter: Counter) -> None:
+    pk = started(3)
+    assert work.run(pk, seconds=0), "it could go on at once"
+    assert counter.seen == []
+    assert workers.ring_for_due(NOW())
+    workers.bulk()
+    assert counts(pk)[:2] == ("done", 3)
+
+
+@pytest.mark.db
+def test_a_worker_that_dies_takes_the_act_and_its_outcome_with_it(counter: Counter, monkeypatch: Any) -> None:
+    records = agreed(3)
+    monkeypatch.setattr(f"{__name__}.COUNT", counter.act(run=_requeue_then(counter)))
+    SyncJob.objects.update(status="ERROR", due_at=None)
+    counter.dies_after = 1
+    pk = started(0, ids=[record.pk for record in records])
+    with pytest.raises(Killed):
+        work.run(pk, seconds=5)
+    assert SyncJob.objects.filter(status="ERROR").count() == 3 and counts(pk) == ("running", 0, 0, 0, 3)
+    assert not work.run(pk, seconds=5), "the dead worker's lease still holds"
+    BulkOperation.objects.update(lease_until=NOW() - timedelta(seconds=1))
+    work.run(pk, seconds=5)
+    assert counts(pk) == ("done", 3, 0, 0, 0)
+    assert Event.objects.filter(kind="job.requeued").count() == 3
+
+
+def _requeue_then(counter: Counter) -> Any:
+    def run(batch: Batch) -> Any:
+        done = bulk_acts.REQUEUE.run(batch)
+        counter.run(batch)
+        return done
+
+    return run
+
+
+@pytest.mark.db
+def test_two_workers_share_no_row(counter: Counter) -> None:
+    pk = started(work.BATCH * 4)
+
+    def slice_(_: int) -> None:
+        try:
+            work.run(pk, seconds=5)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(slice_, range(4)))
+    assert sorted(counter.seen) == list(range(1, work.BATCH * 4 + 1))
+    assert counts(pk)[:2] == ("done", work.BATCH * 4)
+
+
+def test_cancel_stops_at_the_batch_and_what_was_done_stays(counter: Counter, monkeypatch: Any) -> None:
+    pk = started(work.BATCH * 3)
+
+    def cancelled_after(batch: Batch) -> Any:
+        transaction.on_commit(lambda: work.cancel(pk, by="ops"))
+        return counter.run(batch)
+
+    monkeypatch.setattr(f"{__name__}.COUNT", counter.act(run=cancelled_after))
+    assert not work.run(pk, seconds=5)
+    assert counts(pk) == ("cancelled", work.BATCH, 0, 0, 2 * work.BATCH)
+    assert not work.run(pk, seconds=5) and len(counter.seen) == work.BATCH
+    assert not work.cancel(pk, by="ops")
+
+
+def test_what_a_batch_was_about_to_write_is_refused_after_a_cancel(counter: Counter) -> None:
+    pk = started(3)
+    taken = journal.claim(pk, now=NOW())
+    assert taken is not None and work.cancel(pk, by="ops")
+    with pytest.raises(journal.Fenced):
+        journal.advance(taken, now=NOW())
+    with pytest.raises(journal.Fenced):
+        journal.end(taken, FINISH, now=NOW())
+
+
+def test_a_bug_in_one_row_fails_that_row_only(counter: Counter) -> None:
+    counter.breaks_on = 3
+    pk = started(5)
+    work.run(pk, seconds=5)
+    assert counts(pk) == ("done", 4, 0, 1, 0)
+    assert sorted(counter.seen) == [1, 2, 4, 5]
+    assert "internal error" in BulkOperation.objects.get(pk=pk).rows.get(state="failed").outcome
+
+
+def test_rights_are_those_of_the_moment(counter: Counter, monkeypatch: Any) -> None:
+    pk = started(3)
+    monkeypatch.setattr(f"{__name__}.COUNT", counter.act(scope=lambda user, ids: {2}))
+    work.run(pk, seconds=5)
+    assert counts(pk) == ("done", 1, 2, 0, 0)
+    later = started(2)
+    User.objects.update(is_active=False)
+    work.run(later, seconds=5)
+    assert counts(later) == ("done", 0, 2, 0, 0) and counter.seen == [2]
+
+
+def test_an_act_that_is_not_known_any_more_stops_the_operation(counter: Counter) -> None:
+    pk = started(2, act="tests.gone")
+    work.run(pk, seconds=5)
+    assert counts(pk) == ("stopped", 0, 0, 0, 2)
+
+
+# --- ramps
+
+
+@pytest.fixture
+def ramp(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> Counter:
+    """Let the counting act be watched, and look again without a pause."""
+    monkeypatch.setattr(f"{__name__}.COUNT", counter.act(watch=counter.watch))
+    monkeypatch.setattr(work, "LOOK_AGAIN_S", 0)
+    return counter
+
+
+def well(counter: Counter, *ids: int) -> None:
+    counter.fates |= dict.fromkeys(ids, RowState.DONE)
+
+
+def test_the_steps_of_a_ramp() -> None:
+    assert (1, *(next_limit(limit) for limit in RAMP)) == (1, 11, 111, None)
+
+
+def test_a_ramp_lets_go_of_more_only_when_all_before_ended_well(ramp: Counter) -> None:
+    pk = started(300, ramp=True)
+    work.run(pk, seconds=5)
+    assert ramp.seen == [1]
+    work.run(pk, seconds=5)
+    assert ramp.seen == [1], "the first is still under way"
+    well(ramp, 1)
+    work.run(pk, seconds=5)
+    assert len(ramp.seen) == 11
+    well(ramp, *range(2, 11))  # one of ten is missing
+    work.run(pk, seconds=5)
+    assert len(ramp.seen) == 11
+    well(ramp, 11)
+    work.run(pk, seconds=5)
+    assert len(ramp.seen) == 111
+    well(ramp, *range(12, 112))
+    work.run(pk, seconds=5)
+    assert len(ramp.seen) == 300 and counts(pk)[0] == "running"
+    well(ramp, *range(112, 301))
+    work.run(pk, seconds=5)
+    assert counts(pk) == ("done", 300, 0, 0, 0)
+
+
+def test_a_ramp_stops_at_the_first_failure_and_says_why(ramp: Counter) -> None:
+    pk = started(50, ramp=True)
+    work.run(pk, seconds=5)
+    ramp.fates[1] = RowState.FAILED
+    work.run(pk, seconds=5)
+    assert counts(pk) == ("stopped", 0, 0, 1, 49)
+    assert BulkOperation.objects.get(pk=pk).reason == "1 of 1 let go so far failed: 503 again"
+    assert ramp.seen == [1] and not workers.ring_for_due(NOW())
+    assert work.go_on(pk) and not work.go_on(pk)
+    work.run(pk, seconds=5)
+    assert len(ramp.seen) == 50
+    assert work.cancel(pk, by="ops") and counts(pk)[0] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("status", "attempts", "fate"),
+    [
+        ("SYNCED", 0, RowState.DONE),
+        ("PENDING", 0, RowState.WAITING),
+        ("RETRY_PENDING", 0, RowState.WAITING),
+        ("RETRY_PENDING", 1, RowState.FAILED),
+        ("DEAD_LETTER", 4, RowState.FAILED),
+        ("VERSION_CONFLICT", 1, RowState.FAILED),
+    ],
+)
+def test_how_a_requeued_record_counts(status: str, attempts: int, fate: RowState) -> None:
+    [record] = agreed(1)
+    due = NOW() if status in ("PENDING", "RETRY_PENDING") else None
+    SyncJob.objects.filter(pk=record.pk).update(status=status, attempts=attempts, due_at=due, detail="HTTP 503")
+    gone = record.pk + 1_000
+    assert {pk: seen.state for pk, seen in bulk_acts.how_it_went([record.pk, gone]).items()} == {
+        record.pk: fate, gone: RowState.SKIPPED,
+    }  # fmt: skip
+
+
+# --- at scale
+
+
+@pytest.mark.db
+def test_a_thousand_are_requeued_with_exact_counts_beside_workers() -> None:
+    records = agreed(1_000)
+    SyncJob.objects.update(status="ERROR", due_at=None)
+    taken = [record.pk for record in records[:100]]
+    SyncJob.objects.filter(pk__in=taken).update(status="PENDING", due_at=NOW())  # somebody else was faster
+    pk = operation(0, act="records.requeue", ids=[record.pk for record in records])
+    SyncJob.objects.filter(pk=agreed(1)[0].pk).update(status="ERROR")
+    assert work.begin(pk, parameters={})
+    with CaptureQueriesContext(connection) as queries:
+        work.run(pk, seconds=60)
+    assert counts(pk) == ("done", 900, 100, 0, 0)
+    assert len(queries) < 300
+    assert Event.objects.filter(kind="job.requeued").count() == 900
+    assert SyncJob.objects.filter(status="ERROR").count() == 1, "a row that came later is not touched"
+
+
+def test_old_previews_and_operations_are_forgotten(counter: Counter) -> None:
+    draft, done, stopped = operation(1), started(1), started(1)
+    work.run(done, seconds=5)
+    BulkOperation.objects.filter(pk=stopped).update(state=State.STOPPED)
+    assert journal.prune(NOW() + timedelta(hours=2)) == 0
+    assert journal.prune(NOW() + timedelta(days=2)) == 1 and not BulkOperation.objects.filter(pk=draft).exists()
+    assert journal.prune(NOW() + timedelta(days=91)) == 1
+    assert BulkOperation.objects.get().pk == stopped, "nothing open is forgotten"
+
+
+def test_the_worker_task_never_raises(counter: Counter, monkeypatch: Any) -> None:
+    monkeypatch.setattr(work, "run", lambda *args, **options: 1 / 0)
+    started(1)
+    workers.bulk()
+
+
+def test_every_registered_act_resolves() -> None:
+    for name in acts.known():
+        assert acts.act_of(name).name == name
+    assert doorbell.waiting() == 0
