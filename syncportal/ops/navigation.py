@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from rollback import metrics as compensations
 from rollback import visibility
+from syncportal.sync import my_work
 from syncportal.sync.models import Conflict, Record, SyncJob
 from syncportal.sync.states import Status
 
@@ -24,6 +25,11 @@ Badge = Callable[[HttpRequest], int]
 def open_conflicts(request: HttpRequest) -> int:
     """Count the conflicts that wait for the person who looks."""
     return Conflict.objects.visible_to(request.user).open().count()
+
+
+def waiting_for_me(request: HttpRequest) -> int:
+    """Count the conflicts and failed edits that wait for the person who looks."""
+    return my_work.count_of(request.user)
 
 
 def dead_letters(request: HttpRequest) -> int:
@@ -86,6 +92,7 @@ NAV: tuple[Section, ...] = (
         _("Operations"),
         (
             Entry(_("Start"), "home", "admin:index"),
+            Entry(_("My work"), "inbox", "admin:my_work", "sync.view_record", badge=waiting_for_me, attention=True),
             Entry(_("Records"), "records", "admin:sync_record_changelist", "sync.view_record"),
             Entry(
                 _("Conflicts"),
@@ -165,7 +172,7 @@ def _shown(entry: Entry, request: HttpRequest) -> ShownEntry | None:
     if entry.permission and not request.user.has_perm(entry.permission):
         return None
     path = address(entry.url_name)
-    if not path:
+    if not path or (entry.url_name == "admin:index" and my_work.starts_here(request.user)):
         return None
     return ShownEntry(
         label=entry.label,

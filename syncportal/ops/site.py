@@ -10,14 +10,17 @@ from typing import Any
 from django.contrib.admin import AdminSite, ModelAdmin
 from django.db.models import Model
 from django.db.models.base import ModelBase
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import path, reverse
 from django.utils.translation import gettext_lazy as _
 
 from syncportal.kernel.clock import db_now
 from syncportal.ops import heartbeat
 from syncportal.ops.metrics import snapshot
 from syncportal.ops.navigation import address, navigation, records_with
+from syncportal.sync import my_work
+from syncportal.sync.screens import my_work as my_work_page
 from syncportal.sync.states import Status
 
 NEVER_REGISTERED = frozenset({"django_q"})
@@ -43,6 +46,20 @@ class SyncPortalAdminSite(AdminSite):
         models = [model_or_iterable] if isinstance(model_or_iterable, ModelBase) else list(model_or_iterable)
         allowed = [model for model in models if model._meta.app_label not in NEVER_REGISTERED]
         super().register(allowed, admin_class, **options)
+
+    def get_urls(self) -> list[Any]:
+        """Add the pages that belong to no table."""
+        own = [
+            path("", self.admin_view(self.start), name="index"),
+            path("work/", self.admin_view(my_work_page.view), name="my_work"),
+        ]
+        return [*own, *super().get_urls()]
+
+    def start(self, request: HttpRequest) -> HttpResponse:
+        """Send owners to their work, unless they ask for the numbers of a time; show everybody else where it stands."""
+        if my_work.starts_here(request.user) and not request.GET:
+            return HttpResponseRedirect(reverse("admin:my_work"))
+        return self.index(request)
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         """Add the navigation to what every page knows."""

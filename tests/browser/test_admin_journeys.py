@@ -164,6 +164,7 @@ def test_bulk_requeue_from_the_list_keeps_filter(world: World, window: Opens) ->
 FOCUSED = "document.activeElement.getAttribute('aria-label') || document.activeElement.innerText.trim()"
 PAGES: dict[str, Any] = {
     "start": lambda w: "/admin/",
+    "my work": lambda w: "/admin/work/",
     "records": lambda w: "/admin/sync/record/",
     "record": lambda w: record_url(w.records[0]),
     "failed record": lambda w: record_url(w.records[1]),

@@ -57,6 +57,28 @@ class ConflictResourceFilter(admin.SimpleListFilter):
         return queryset.filter(resource__slug=self.value()) if self.value() else queryset
 
 
+class WithFilter(admin.SimpleListFilter):
+    """Conflicts by who is asked to decide: me, nobody's record, or operations."""
+
+    title = "who decides"
+    parameter_name = "with"
+
+    def lookups(self, request: HttpRequest, model_admin: ModelAdmin) -> list[tuple[str, str]]:
+        """Offer the person's own, and those that were handed over."""
+        return [("me", "Me"), ("operations", "Handed to operations"), ("nobody", "Records without an owner")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        """Keep the chosen ones."""
+        match self.value():
+            case "me":
+                return queryset.filter(record__owner_id=request.user.pk)
+            case "operations":
+                return queryset.filter(escalated_at__isnull=False)
+            case "nobody":
+                return queryset.filter(record__owner_id__isnull=True)
+        return queryset
+
+
 class ReasonFilter(admin.SimpleListFilter):
     """Conflicts by how they came about."""
 
@@ -78,7 +100,7 @@ class ConflictAdmin(ModelAdmin):
     change_list_template = "sync/conflict_list.html"
     list_display = ("conflict", "reason_words", "fields_named", "resource", "owner", "age", "outcome")
     list_display_links = None
-    list_filter = (StateFilter, ConflictResourceFilter, ReasonFilter)
+    list_filter = (StateFilter, ConflictResourceFilter, WithFilter, ReasonFilter)
     list_select_related = ("record__owner", "resource", "resolved_by")
     list_per_page = 50
     search_fields = ("record__title", "record__external_id", "record__owner__username")

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_POST
 
 from syncportal.kernel import pointer
 from syncportal.remote.spec import ResourceSpec, spec_for
-from syncportal.sync import rejected, rights
+from syncportal.sync import my_work, rejected, rights
 from syncportal.sync.local import InvalidEdit, RecordGone, StaleRevision
 from syncportal.sync.models import Conflict
 from syncportal.sync.rejected import rejected_values
@@ -40,14 +40,14 @@ class Loser:
 def settled_context(request: HttpRequest, conflict: Conflict, spec: ResourceSpec) -> dict[str, Any]:
     """Return what the page of a resolved conflict shows besides its state."""
     record = conflict.record
-    waiting = Conflict.objects.visible_to(request.user).open().filter(record__owner_id=request.user.pk)
+    waiting = my_work.conflicts_of(request.user)
     return {
         "resolution": conflict_words.resolution_words(conflict),
         "losers": losers_of(conflict, spec),
         "can_use_again": rights.may_edit(request.user, record) and record.deleted_at is None,
         "can_remake": rights.may_edit(request.user, record) and rejected.can_remake(conflict),
         "revision": record.revision,
-        "next_conflict": waiting.order_by("pk").values_list("pk", flat=True).first(),
+        "next_conflict": waiting.order_by("created_at", "pk").values_list("pk", flat=True).first(),
         "waiting": waiting.count(),
     }
 

@@ -1,0 +1,158 @@
+"""Mails about conflicts: to each owner once, and to operations when nobody has decided for too long.
+
+Guarantees: an owner is told of each conflict at least once, twice only if we die between sending and noting it; the new
+owner of a record is told, too; many conflicts are one mail; a refused address keeps nobody
+else from being told, and hands its conflicts to operations. What a
+remote said reaches no header and cannot pose as a line of ours. Does not: remind; operations' alerts do.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from smtplib import SMTPRecipientsRefused
+
+import structlog
+from django.conf import settings
+from django.core.mail import EmailMessage
+from django.db.models import Q, QuerySet
+from django.urls import reverse
+
+from syncportal.kernel.tx import assert_outside_transaction
+from syncportal.remote.models import Resource
+from syncportal.remote.spec import spec_for
+from syncportal.sync import conflict_store, operate
+from syncportal.sync.events import WORKER
+from syncportal.sync.models import Conflict
+
+log = structlog.get_logger(__name__)
+
+LISTED = 30
+BATCH = 1_000
+_REACHABLE = Q(record__owner__is_active=True) & ~Q(record__owner__email="")
+
+
+@dataclass(slots=True)
+class Told:
+    """What one run came to."""
+
+    owners: int = 0
+    conflicts: int = 0
+    escalated: int = 0
+    refused: int = 0
+
+    def sentence(self) -> str:
+        """Return it in a few words."""
+        parts = []
+        if self.owners:
+            parts.append(f"{self.owners} owners told of {self.conflicts} conflicts")
+        if self.escalated:
+            nobody = "" if settings.OPERATIONS_EMAIL else " (no mail: OPERATIONS_EMAIL is empty)"
+            parts.append(f"{self.escalated} handed to operations{nobody}")
+        if self.refused:
+            parts.append(f"{self.refused} addresses refused")
+        return ", ".join(parts) or "nothing new"
+
+
+def duty(now: datetime) -> str:
+    """Tell owners and operations what is new; raises what the mail server raises, what was sent stays noted."""
+    assert_outside_transaction()
+    told = Told()
+    _tell_owners(told, now=now)
+    _escalate(told, now=now)
+    return told.sentence()
+
+
+def _waiting() -> QuerySet[Conflict]:
+    rows = Conflict.objects.open().filter(record__deleted_at__isnull=True)
+    return rows.select_related("record__owner", "resource").defer("base", "local", "remote", "record__data")
+
+
+def _tell_owners(told: Told, *, now: datetime) -> None:
+    rows = _waiting().filter(_REACHABLE, notified_at__isnull=True).order_by("record__owner_id", "pk")[:BATCH]
+    by_owner: dict[int, list[Conflict]] = {}
+    for row in rows:
+        by_owner.setdefault(row.record.owner_id or 0, []).append(row)
+    for found in by_owner.values():
+        owner = found[0].record.owner
+        if owner is None:
+            continue
+        subject, body = _to_owner(found)
+        try:
+            _send(subject, body, to=[owner.email])
+        except SMTPRecipientsRefused:
+            log.warning("conflict_mail.refused", user=owner.pk)
+            told.refused += 1
+            operate.escalate([row.pk for row in found], actor=WORKER)
+        else:
+            told.owners += 1
+            told.conflicts += len(found)
+        conflict_store.mark_notified([row.pk for row in found], now=now)
+
+
+def _escalate(told: Told, *, now: datetime) -> None:
+    """Hand over what waited too long, and at once what has no owner who could be told."""
+    found = list(_waiting().filter(escalated_at__isnull=True).filter(_overdue(now) | ~_REACHABLE)[:BATCH])
+    if not found:
+        return
+    if settings.OPERATIONS_EMAIL:
+        subject, body = _to_operations(found)
+        _send(subject, body, to=settings.OPERATIONS_EMAIL)
+    told.escalated = len(operate.escalate([row.pk for row in found], actor=WORKER))
+
+
+def _overdue(now: datetime) -> Q:
+    """Return the condition for conflicts that are older than their resource lets them be."""
+    condition = Q(pk__in=[])
+    waiting = Conflict.objects.open().filter(escalated_at__isnull=True).values("resource")
+    for resource in Resource.objects.filter(pk__in=waiting).select_related("remote"):
+        limit = timedelta(hours=spec_for(resource).policy.escalate_after_h)
+        condition |= Q(resource_id=resource.pk, created_at__lte=now - limit)
+    return condition
+
+
+def _to_owner(found: Sequence[Conflict]) -> tuple[str, str]:
+    count = len(found)
+    subject = "A conflict waits for your decision" if count == 1 else f"{count} conflicts wait for your decision"
+    lines = [
+        "These records were changed both in SyncPortal and at the remote. Nothing is lost, and nothing is sent until",
+        "you say which value is right. It takes half a minute, also on a phone.",
+        "",
+        *_listed(found),
+        "",
+        f"All that waits for you: {settings.PUBLIC_URL}{reverse('admin:my_work')}",
+    ]
+    return subject, "\n".join(lines)
+
+
+def _to_operations(found: Sequence[Conflict]) -> tuple[str, str]:
+    count = len(found)
+    subject = "1 conflict waits for operations" if count == 1 else f"{count} conflicts wait for operations"
+    lines = [
+        "Nobody has decided these conflicts in time, or their records have no owner who can be told. Decide them, or",
+        "give the records to somebody who can.",
+        "",
+        *_listed(found),
+        "",
+        f"All of them: {settings.PUBLIC_URL}{reverse('admin:sync_conflict_changelist')}?with=operations",
+    ]
+    return subject, "\n".join(lines)
+
+
+def _listed(found: Iterable[Conflict]) -> list[str]:
+    lines, rows = [], list(found)
+    for row in rows[:LISTED]:
+        owner = f" (owner: {_flat(row.record.owner.get_username(), 60)})" if row.record.owner else " (no owner)"
+        lines.append(f"- {row.resource.slug}: {_flat(str(row.record), 80)}{owner}")
+        lines.append(f"  {row.get_reason_display()}, since {row.created_at:%Y-%m-%d %H:%M} UTC")
+        lines.append(f"  {settings.PUBLIC_URL}{reverse('admin:sync_conflict_change', args=[row.pk])}")
+    return [*lines, f"... and {len(rows) - LISTED} more."] if len(rows) > LISTED else lines
+
+
+def _send(subject: str, body: str, *, to: Sequence[str]) -> None:
+    EmailMessage(f"[SyncPortal] {subject}", body, to=list(to)).send(fail_silently=False)
+
+
+def _flat(text: str, most: int) -> str:
+    """Return the text as one short line of printable characters."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= most else line[: most - 1] + "…"
