@@ -16,5 +16,7 @@ class RollbackConfig(AppConfig):
 
     def ready(self) -> None:
         """Make known who holds records here, and what a person's decision about a held record ends."""
-        holders.register("group", HolderKind("a grouped update"))
-        holders.register("task", HolderKind("a compensating task", decided="rollback.operate.conflict_decided"))
+        page = "rollback.screens.holder_pages.address_of"
+        decided = "rollback.operate.conflict_decided"
+        holders.register("group", HolderKind("a grouped update", page=page))
+        holders.register("task", HolderKind("a compensating task", decided=decided, page=page))

@@ -60,7 +60,7 @@ class GroupAdmin(ReadOnlyList):
     """Groups: the list, and the addresses of the page of one."""
 
     change_list_template = "rollback/group_list.html"
-    list_display = ("shown", "badge", "request_shown", "who", "steps_counted", "open_tasks", "age")
+    list_display = ("shown", "badge", "why", "request_shown", "open_tasks", "age")
     list_filter = (GroupStatusFilter, GroupResourceFilter, AgeFilter)
     search_fields = ("group_id", "request__request_id", "request__user__username", "=steps__occurrence_id")
     search_help_text = "Group, request, user or external id"
@@ -83,7 +83,9 @@ class GroupAdmin(ReadOnlyList):
                 number=Count("pk"), waiting=Count("pk", filter=open_now)
             )
         }
+        first = dict(steps.filter(position=0).values_list("group", "occurrence_id"))
         for row in rows:
+            row.first = first.get(row.pk, "")
             row.list_query, row.shown_at = back, now
             row.number, row.waiting = counted.get(row.pk, (0, 0))
         changelist.result_list = rows
@@ -91,30 +93,37 @@ class GroupAdmin(ReadOnlyList):
 
     @admin.display(description="Group", ordering="group_id")
     def shown(self, row: Any) -> SafeString:
-        """Show the group's id as the link to its page."""
+        """Show the group's id as the link to its page, and which objects it is about."""
         address = with_back(reverse("admin:rollback_group_change", args=[row.pk]), row.list_query)
-        return format_html('<a class="row-title" href="{}">{}</a>', address, cut(row.group_id, 60))
+        more = f" and {row.number - 1} more" if row.number > 1 else ""
+        return format_html(
+            '<a class="row-title" href="{}">{}</a><br><span class="muted small nowrap">{}{}</span>',
+            address, cut(row.group_id, 60), cut(row.first, 40), more,
+        )  # fmt: skip
 
     @admin.display(description="Status", ordering="status")
     def badge(self, row: Group) -> SafeString:
         """Show where it stands."""
         return group_badge(row.status)
 
+    @admin.display(description="Why")
+    def why(self, row: Group) -> SafeString | str:
+        """Show what went wrong, and at which object."""
+        error = row.error if isinstance(row.error, dict) else {}
+        if not error:
+            return "–"
+        at, text = str(error.get("occurrenceId") or ""), str(error.get("detail") or error.get("code") or "")
+        words = f"{at}: {text}" if at else text
+        return format_html('<span class="problem" title="{}">{}</span>', words[:1000], cut(words, 80))
+
     @admin.display(description="Request")
     def request_shown(self, row: Group) -> SafeString:
-        """Show the request's id."""
-        name = row.request.request_id
-        return format_html('<span class="mono small" title="{}">{}</span>', name, cut(name, 28))
-
-    @admin.display(description="Sent by", ordering="request__user__username")
-    def who(self, row: Group) -> str:
-        """Show who sent it."""
-        return row.request.actor_label or row.request.user.get_username()
-
-    @admin.display(description="Steps")
-    def steps_counted(self, row: Any) -> int:
-        """Show how many steps it has."""
-        return row.number
+        """Show the request's id, and who sent it."""
+        name, who = row.request.request_id, row.request.actor_label or row.request.user.get_username()
+        return format_html(
+            '<span class="mono small nowrap" title="{}">{}</span><br><span class="muted small">{}</span>',
+            name, cut(name, 24), cut(who, 40),
+        )  # fmt: skip
 
     @admin.display(description="Open tasks")
     def open_tasks(self, row: Any) -> SafeString | str:

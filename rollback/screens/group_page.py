@@ -17,14 +17,14 @@ from django.views.decorators.http import require_GET, require_POST
 from rollback import accept, answers, holding, looking, operate, plan, visibility
 from rollback.looking import Look
 from rollback.models import CompensatingTask, Group, Step
-from rollback.screens.fields import FieldRow, of_step
-from rollback.screens.looks import SENTENCES, group_badge, reason_words, step_badge, task_badge
-from rollback.states import StepStatus
+from rollback.screens.fields import FieldRow, last_known, of_step
+from rollback.screens.looks import SENTENCES, group_badge, next_step, pace, step_badge, task_badge
+from rollback.states import GroupStatus, StepStatus
 from syncportal.kernel.clock import db_now
 from syncportal.remote.errors import Misconfiguration, RemoteError
 from syncportal.remote.spec import spec_for
 from syncportal.sync import rights
-from syncportal.sync.models import Record
+from syncportal.sync.models import Conflict, Record
 from syncportal.sync.screens.page import actor_of, list_query, render
 from syncportal.sync.screens.values import Shown, shown
 
@@ -38,8 +38,9 @@ class TaskLine:
 
     row: CompensatingTask
     badge: SafeString
-    reason: str
+    next_step: str
     error: Shown
+    conflict_id: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,12 @@ class StepRow:
 
 @require_GET
 def group_view(request: HttpRequest, group_id: int) -> HttpResponse:
-    """Show a group with what was last read."""
-    return _page(request, _visible(request, group_id))
+    """Show a group with what was last read; a page that watched an older status is told to load itself anew."""
+    group = _visible(request, group_id)
+    answer = _page(request, group)
+    if request.GET.get("seen", group.status) != group.status and request.headers.get("HX-Request"):
+        answer["HX-Refresh"] = "true"
+    return answer
 
 
 @require_POST
@@ -131,7 +136,17 @@ def _page(request: HttpRequest, group: Group, *, looks: dict[int, Look] | None =
         .filter(pk__in=[step.record_id for step in steps if step.record_id])
         .values_list("pk", flat=True)
     )
-    rows = [_row(step, looks=looks, linked=step.record_id in seen) for step in steps]
+    conflicts = {
+        row.record_id: row
+        for row in Conflict.objects.open().filter(
+            record_id__in=[step.record_id for step in steps if step.record_id], reason=Conflict.Reason.UNDO_CONFLICT
+        )
+    }
+    rows = [
+        _row(step, looks=looks, linked=step.record_id in seen, conflict=conflicts.get(step.record_id or 0))
+        for step in steps
+    ]
+    tasks = [row.task.row for row in rows if row.task is not None]
     operator = visibility.may_operate(request.user)
     error = group.error if isinstance(group.error, dict) else {}
     rolled_back = answers.rolled_back(group.status)
@@ -151,6 +166,9 @@ def _page(request: HttpRequest, group: Group, *, looks: dict[int, Look] | None =
         "looked_at_all": len(steps) <= MOST_LOOKS,
         "most_looks": MOST_LOOKS,
         "can_look": visibility.may_send(request.user),
+        "who_acts": _who_acts(group, tasks),
+        "poll_s": 0 if looks is not None else 2 if group.status == GroupStatus.RUNNING else pace(tasks, now=db_now()),
+        "here": reverse("admin:rollback_group_change", args=[group.pk]),
         "operator": operator,
         "why_not_again": operate.why_not_again(group),
         "token": uuid.uuid4(),
@@ -159,32 +177,40 @@ def _page(request: HttpRequest, group: Group, *, looks: dict[int, Look] | None =
     return render(request, "rollback/group_page.html", title=f"Group {group.group_id}", context=context)
 
 
-def _row(step: Step, *, looks: dict[int, Look] | None, linked: bool) -> StepRow:
+def _who_acts(group: Group, tasks: list[CompensatingTask]) -> str:
+    if group.status in {GroupStatus.RUNNING, GroupStatus.COMPENSATING}:
+        return "Nobody; it goes on by itself"
+    people = {next_step(task)[1] for task in tasks} - {"Nobody"}
+    return " · ".join(sorted(people)) or "Nobody"
+
+
+def _row(step: Step, *, looks: dict[int, Look] | None, linked: bool, conflict: Conflict | None) -> StepRow:
     spec = spec_for(step.resource)
     look = (looks or {}).get(step.pk)
+    task: CompensatingTask | None = getattr(step, "task", None)
     current, source, problem = None, "", ""
     if look is not None and look.shown is not None:
         current, source = look.shown.data, "Remote now"
-    elif step.record is not None and step.record.base is not None:
-        current, source = step.record.base, "Last read"
+    else:
+        current, source = last_known(step, task=task, undo_conflict=conflict), "Last read"
     if look is not None and look.shown is None:
         problem = f"It could not be read now. {look.problem}"
     error = step.error if isinstance(step.error, dict) else {}
-    task: CompensatingTask | None = getattr(step, "task", None)
     return StepRow(
         number=step.position + 1,
         row=step,
-        badge=step_badge(step.status),
+        badge=step_badge(step.status, task=task),
         fields=of_step(step, spec=spec, current=current),
-        current=source or "Current",
+        current=source,
         problem=problem,
         error=shown(str(error.get("detail") or "")),
         not_applied=step.status in _NOT_APPLIED,
         record_id=step.record_id if linked else None,
-        task=_task_line(task) if task is not None else None,
+        task=_task_line(task, conflict if linked else None) if task is not None else None,
     )
 
 
-def _task_line(task: CompensatingTask) -> TaskLine:
+def _task_line(task: CompensatingTask, conflict: Conflict | None) -> TaskLine:
     error: dict[str, Any] = task.last_error if isinstance(task.last_error, dict) else {}
-    return TaskLine(task, task_badge(task), reason_words(task), shown(str(error.get("detail") or "")))
+    words = shown(str(error.get("detail") or ""))
+    return TaskLine(task, task_badge(task), next_step(task)[0], words, conflict.pk if conflict is not None else None)

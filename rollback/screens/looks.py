@@ -1,11 +1,15 @@
 """How the statuses of groups, steps and tasks look: one label, icon and colour each, wherever they are shown."""
 
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
 from django.utils.safestring import SafeString
 
 from rollback.models import CompensatingTask
-from rollback.states import GroupStatus, StepStatus, TaskReason, TaskStatus
+from rollback.states import OPEN_TASKS, GroupStatus, StepStatus, TaskReason, TaskStatus
 from syncportal.sync.screens.values import badge
 
+SOON_S = 20
 _GROUPS: dict[str, tuple[str, str]] = {
     GroupStatus.RUNNING: ("info", "sync"),
     GroupStatus.APPLIED: ("success", "check"),
@@ -42,13 +46,54 @@ SENTENCES: dict[str, str] = {
 }
 
 
+def next_step(task: CompensatingTask) -> tuple[str, str]:
+    """Say in one sentence what happens next to a task, and who must act."""
+    if task.status == TaskStatus.SUCCEEDED:
+        return "Done: the fields that the step wrote are back at their values before it.", "Nobody"
+    if task.status == TaskStatus.PROCESSING:
+        return "A worker is undoing the step right now.", "Nobody"
+    if task.status == TaskStatus.PENDING:
+        return "The worker goes on by itself until the undo is proven.", "Nobody"
+    return _FAILED.get(task.reason, _GIVEN_UP)
+
+
+def pace(tasks: Iterable[CompensatingTask], *, now: datetime) -> int:
+    """Return after how many seconds a page looks again by itself; 0: nothing will change without a person."""
+    waiting = [task for task in tasks if task.status in OPEN_TASKS]
+    soon = now + timedelta(seconds=SOON_S)
+    if any(task.next_attempt_at is None or task.next_attempt_at < soon for task in waiting):
+        return 2
+    return 10 if waiting else 0
+
+
+_GIVEN_UP = (
+    "The worker has given up. Mend the cause and retry, force the restore, or close it with a reason.", "Operations",
+)  # fmt: skip
+_FAILED: dict[str, tuple[str, str]] = {
+    TaskReason.CLOSED: ("A person closed it; the record is no longer held.", "Nobody"),
+    TaskReason.RESOLVED: ("A person decided the conflict; the record is no longer held.", "Nobody"),
+    TaskReason.UNDO_CONFLICT: (
+        "A person must decide the conflict, force the restore, or close the task.",
+        "The record's owner, or operations",
+    ),
+    TaskReason.GONE: (
+        "The object no longer exists at the remote, and is never made anew by an undo. Close it with a reason.",
+        "Operations",
+    ),
+}
+
+
 def group_badge(status: str) -> SafeString:
     """Return a group's status."""
     return badge(*_GROUPS[status], str(GroupStatus(status).label))
 
 
-def step_badge(status: str) -> SafeString:
-    """Return a step's status."""
+def step_badge(status: str, *, task: CompensatingTask | None = None) -> SafeString:
+    """Return a step's status; an undo that waits for a person, or was given up by one, is not called pending."""
+    if status == StepStatus.UNDO_PENDING and task is not None and task.status == TaskStatus.FAILED_PERMANENT:
+        if task.reason in (TaskReason.CLOSED, TaskReason.RESOLVED):
+            return badge("info", "check", "Not undone; a person ended it")
+        return badge("error", "alert", "Not undone; waits for a person")
     return badge(*_STEPS[status], str(StepStatus(status).label))
 
 

@@ -15,9 +15,8 @@ from django.views.decorators.http import require_GET, require_POST
 from rollback import looking, operate, visibility
 from rollback.looking import Look
 from rollback.models import CompensatingTask
-from rollback.screens.fields import of_task
-from rollback.screens.looks import group_badge, reason_words, task_badge
-from rollback.states import TaskReason, TaskStatus
+from rollback.screens.fields import last_known, of_task
+from rollback.screens.looks import group_badge, next_step, pace, reason_words, task_badge
 from syncportal.kernel.clock import db_now
 from syncportal.remote.spec import spec_for
 from syncportal.sync import rights
@@ -100,6 +99,9 @@ def _page(
     spec = spec_for(task.resource)
     error = task.last_error if isinstance(task.last_error, dict) else {}
     operator = visibility.may_operate(request.user)
+    conflict = Conflict.objects.open().filter(record_id=task.record_id, reason=Conflict.Reason.UNDO_CONFLICT).first()
+    current = last_known(task.step, task=task, undo_conflict=conflict)
+    sentence, who_acts = next_step(task)
     told = Event.objects.filter(record_id=task.record_id, data__task=str(task.task_id)).select_related("actor")
     context = {
         "task": task,
@@ -107,8 +109,11 @@ def _page(
         "badge": task_badge(task),
         "group_badge": group_badge(task.step.group.status),
         "reason": reason_words(task),
-        "next_step": next_step(task),
-        "fields": of_task(task, spec=spec, look=look, current=task.record.base),
+        "next_step": sentence,
+        "who_acts": who_acts,
+        "poll_s": pace([task], now=db_now()) if look is None else 0,
+        "here": reverse("admin:rollback_compensatingtask_change", args=[task.pk]),
+        "fields": of_task(task, spec=spec, look=look, current=current),
         "look": look,
         "looked_at": db_now() if look is not None else None,
         "stale": stale,
@@ -116,7 +121,7 @@ def _page(
         "error": error,
         "error_detail": shown(str(error.get("detail") or "")),
         "sees_record": Record.objects.visible_to(request.user).filter(pk=task.record_id).exists(),
-        "conflict": Conflict.objects.visible_to(request.user).open().filter(record_id=task.record_id).first(),
+        "conflict": conflict if conflict and conflict in Conflict.objects.visible_to(request.user) else None,
         "history": [describe(row) for row in told.order_by("-id")[:20]],
         "operator": operator,
         "why_no_retry": operate.why_no_retry(task),
@@ -126,22 +131,3 @@ def _page(
     }
     title = f"Undo of {task.occurrence_id}"
     return render(request, "rollback/task_page.html", title=title, context=context, status=status)
-
-
-def next_step(task: CompensatingTask) -> str:
-    """Say in one sentence who acts next."""
-    if task.status == TaskStatus.SUCCEEDED:
-        return "Done: the fields that the step wrote are back at their values before it."
-    if task.status == TaskStatus.PROCESSING:
-        return "A worker is undoing the step right now."
-    if task.status == TaskStatus.PENDING:
-        return "The worker goes on by itself until the undo is proven."
-    if task.reason == TaskReason.CLOSED:
-        return "A person closed it; the record is no longer held."
-    if task.reason == TaskReason.RESOLVED:
-        return "A person decided the conflict; the record is no longer held."
-    if task.reason == TaskReason.UNDO_CONFLICT:
-        return "A person must decide the conflict, force the restore, or close the task."
-    if task.reason == TaskReason.GONE:
-        return "The object no longer exists at the remote, and is never made anew by an undo. Close it with a reason."
-    return "The worker has given up. Mend the cause and retry, force the restore, or close it with a reason."

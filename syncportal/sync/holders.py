@@ -20,10 +20,12 @@ class HolderKind:
 
     label: what people call it. decided: dotted path of `f(record_id, *, holder, actor, now) -> bool`, told that a
     person resolved the record's conflict, returning whether that ends the hold; "" when a decision never does.
+    page: dotted path of `f(holder) -> str`, the address of its page for people, "" when there is none any more.
     """
 
     label: str
     decided: str = ""
+    page: str = ""
 
 
 _kinds: dict[str, HolderKind] = {}
@@ -42,6 +44,12 @@ def label_of(holder: str) -> str:
     """Return what people call the holder in `held_by`."""
     kind = _kind_of(holder)
     return holder if kind is None else kind.label
+
+
+def page_of(holder: str) -> str:
+    """Return the address of the holder's page, "" when it has none."""
+    kind = _kind_of(holder)
+    return "" if kind is None or not kind.page else str(import_string(kind.page)(holder))
 
 
 def ended_by_decision(record_id: int, *, holder: str, actor: "Actor", now: datetime) -> bool:

@@ -6,6 +6,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from rollback import operate, workers
 from rollback.models import CompensatingTask, Group
 from rollback.states import TaskReason, TaskStatus
 from syncportal.demo import DemoMaster
@@ -14,7 +15,7 @@ from syncportal.ops.alerts import evaluate
 from syncportal.ops.alerts.models import Delivery
 from syncportal.sync.models import Event, Record
 from tests.rollback.scene import ADDRESS, Scene
-from tests.rollback.test_operate import conflicting, failed
+from tests.rollback.test_operate import actor, conflicting, failed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -64,6 +65,59 @@ def test_the_group_page_shows_before_applied_and_current(scene: Scene) -> None:
     assert "g1" in listed
     assert "1 compensating task waits for a person" in page(client, "compensatingtask_changelist")
     assert "1 compensating task waits for a person" in client.get(reverse("admin:index")).content.decode()
+
+
+def last_seen(text: str) -> str:
+    """Return what the first table shows in its last column."""
+    return text.split('data-label="Last read"', 1)[1].split("</td>", 1)[0]
+
+
+def test_what_was_last_seen_is_not_the_value_from_before_while_the_undo_waits(scene: Scene) -> None:
+    task = failed(scene)
+    client = browser(scene, "operator")
+    assert "Not undone; waits for a person" in page(client, "group_change", task.step.group_id)
+    assert "not known" in last_seen(page(client, "group_change", task.step.group_id))  # the undo may have arrived
+    CompensatingTask.objects.update(outstanding=[])
+    for text in (page(client, "group_change", task.step.group_id), page(client, "compensatingtask_change", task.pk)):
+        assert ("Porto" in last_seen(text), "= applied" in last_seen(text).replace("\n", " ")) == (True, True)
+
+
+def test_an_undo_conflict_shows_what_the_undo_found_and_who_must_act(scene: Scene) -> None:
+    task = conflicting(scene)
+    client = browser(scene, "operator")
+    conflict = reverse("admin:sync_conflict_change", args=[task.record.conflicts.get().pk])
+    for text in (page(client, "group_change", task.step.group_id), page(client, "compensatingtask_change", task.pk)):
+        assert "Elsewhere" in last_seen(text)
+        assert "The record&#x27;s owner, or operations" in text
+        assert conflict in text
+    deciding = client.get(conflict).content.decode()
+    held = reverse("admin:rollback_compensatingtask_change", args=[task.pk])
+    assert f'<a href="{held}">a compensating task</a>; the decision ends that, too' in deciding
+    assert held not in browser(scene, "owner").get(conflict).content.decode()
+    record = reverse("admin:sync_record_change", args=[task.record_id])
+    assert held in client.get(record).content.decode()
+    assert held not in browser(scene, "owner").get(record).content.decode()
+    operate.close(task.pk, why="theirs is right", actor=actor(scene))
+    text = page(client, "group_change", task.step.group_id)
+    assert "Not undone; a person ended it" in text
+    assert ("Elsewhere" in last_seen(text), conflict in text) == (True, False)
+
+
+def test_the_pages_look_again_by_themselves_until_a_person_must_act(scene: Scene) -> None:
+    task = failed(scene)
+    client = browser(scene, "operator")
+    group = reverse("admin:rollback_group_change", args=[task.step.group_id])
+    assert "hx-trigger" not in client.get(group).content.decode()
+    operate.retry_now(task.pk, actor=actor(scene), why="")
+    watched = client.get(group)
+    assert f'hx-get="{group}?seen=compensating" hx-trigger="every 2s"' in watched.content.decode()
+    assert 'hx-trigger="every 2s"' in page(client, "compensatingtask_change", task.pk)
+    again = client.get(group, {"seen": "compensating"}, HTTP_HX_REQUEST="true")
+    assert "HX-Refresh" not in again
+    scene.master.faults.clear()
+    workers.work(seconds=20)
+    assert client.get(group, {"seen": "compensating"}, HTTP_HX_REQUEST="true")["HX-Refresh"] == "true"
+    assert "HX-Refresh" not in client.get(group, {"seen": "compensating"})
 
 
 def test_the_records_timeline_tells_the_story(scene: Scene) -> None:

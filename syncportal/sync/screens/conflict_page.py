@@ -15,8 +15,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from syncportal.remote.spec import ResourceSpec, spec_for
-from syncportal.sync import resolve, rights
+from syncportal.sync import holders, resolve, rights
 from syncportal.sync.models import Conflict, Event
+from syncportal.sync.querysets import sees_everything
 from syncportal.sync.resolve import Action, AlreadyResolved, Decision, ImpossibleDecision, StaleView
 from syncportal.sync.screens import conflict_words
 from syncportal.sync.screens.conflict_rows import Row, choices_of, rows_of, same_fields
@@ -171,6 +172,8 @@ def _open_context(request: HttpRequest, conflict: Conflict, rows: list[Row], spe
         "last_edit": _last_edit(conflict),
         "changed_at": changed_at,
         "changed_by": changed_by,
+        "held_by": holders.label_of(record.job.held_by),
+        "holder_page": holders.page_of(record.job.held_by) if sees_everything(request.user) else "",
         "remote_seen_at": conflict.remote_seen_at or conflict.created_at,
         "can_hand_over": can_decide and conflict.escalated_at is None and not rights.operates(request.user),
         "can_assign": rights.operates(request.user),

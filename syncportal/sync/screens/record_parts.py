@@ -19,7 +19,7 @@ from syncportal.remote.spec import ResourceSpec, spec_for
 from syncportal.sync import holders, rights, states
 from syncportal.sync.conflicts import unsent_changes
 from syncportal.sync.models import Conflict, Record, SyncJob
-from syncportal.sync.querysets import Person
+from syncportal.sync.querysets import Person, sees_everything
 from syncportal.sync.schema_fields import place_at
 from syncportal.sync.screens.outlook import outlook
 from syncportal.sync.screens.timeline import timeline
@@ -123,6 +123,7 @@ def state_context(request: HttpRequest, record: Record, *, form_revision: int | 
         "outlook": ahead,
         "state_url": f"{path}?revision={revision}&seen={ahead.token}",
         "conflict_id": conflict,
+        "holder_page": holders.page_of(record.job.held_by) if sees_everything(request.user) else "",
         "moved_on": record.revision != revision,
         "buttons": buttons(record, request.user),
         "can_link": any(button.verb == "send_again" for button in buttons(record, request.user)),
