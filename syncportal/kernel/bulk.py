@@ -18,6 +18,7 @@ _json = json.JSONEncoder().encode
 _Convert = Callable[[Any], Any]
 
 
+@lru_cache(maxsize=256)
 def _sqlite_time(value: datetime) -> str:
     return value.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
 

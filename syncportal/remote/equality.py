@@ -18,6 +18,7 @@ from syncportal.remote.normalizers import canonical, normalizer
 from syncportal.remote.shapes import Shape, shape_of
 
 _PLAIN = (str, int, float, bool)
+_MOST_SHAPES = 500
 
 
 class Comparator:
@@ -51,14 +52,21 @@ class Comparator:
         )
         self._ignored_deep = tuple(at for at in ignore if "/" in at[1:])
         self._shapes: dict[str, Shape] = {}
+        self._fields: dict[tuple[tuple[str, ...], ...], tuple[str, ...]] = {}
 
     def fields(self, *objs: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the pointers that decide equality of `objs`, sorted."""
         if self._compared:
             return self._compared
-        names = {name for obj in objs for name in obj}
-        kept = {pointers.build((name,)) for name in names if not self._is_ignored(name)}
-        return tuple(sorted(kept.union(self._always)))
+        shapes = tuple(tuple(obj) for obj in objs)
+        found = self._fields.get(shapes)
+        if found is None:
+            kept = {pointers.build((name,)) for names in shapes for name in names if not self._is_ignored(name)}
+            found = tuple(sorted(kept.union(self._always)))
+            # A remote's objects mostly have the same members; where each has its own, few are remembered.
+            if len(self._fields) < _MOST_SHAPES:
+                self._fields[shapes] = found
+        return found
 
     def uncompared(self, *objs: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the top-level places that may be written but do not decide equality; only `compared` makes some."""
@@ -104,6 +112,8 @@ class Comparator:
 
     def differing(self, a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the pointers in which two objects differ, sorted."""
+        if a is b:
+            return ()
         return tuple(
             at
             for at in self.fields(a, b)
