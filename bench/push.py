@@ -71,7 +71,8 @@ def compare(count: int, latency_ms: float, *, profile: str | None = None) -> flo
     print(
         f"push {os.environ['BENCH_DATABASE']:10} {latency_ms:>4g} ms, {2 * half} records, {IN_FLIGHT} in flight: "
         f"{rate:6.0f}/s against {plain_rate:6.0f}/s plain = {rate / plain_rate:.3f}; "
-        f"{ours.cpu_s / (2 * half) * 1000:.2f} CPU-s per 1,000 ({theirs.cpu_s / (2 * half) * 1000:.2f} plain), "
+        f"{ours.cpu_s / (2 * half) * 1000:.2f} CPU-s per 1,000 ({theirs.cpu_s / (2 * half) * 1000:.2f} plain, "
+        f"{ours.cpu_s / theirs.cpu_s:.2f} times as much), "
         f"{stage.max_rss_mib():.0f} MiB, {left} not synced",
         flush=True,
     )
