@@ -107,10 +107,10 @@ def close(resource_id: int, external_ids: Iterable[str], *, now: datetime) -> in
     return rows.update(state=State.CLOSED, settled_at=now, seen_at=now, **_NO_WISH)
 
 
-def close_unseen(resource_id: int, *, kinds: Collection[str], run_id: int, now: datetime) -> int:
-    """Close differences of these kinds that a complete run did not see again."""
+def close_unseen(resource_id: int, external_id: str, *, run_id: int, now: datetime) -> int:
+    """Close what a complete run did not see again and no single read can tell: rows of the list without an id."""
     rows = Discrepancy.objects.filter(
-        resource_id=resource_id, kind__in=list(kinds), state__in=sorted(states.SETTLE.sources)
+        resource_id=resource_id, external_id=external_id, state__in=sorted(states.SETTLE.sources)
     )
     return rows.exclude(run_id=run_id).update(state=State.CLOSED, settled_at=now, **_NO_WISH)
 

@@ -171,13 +171,19 @@ def suspect(run_id: int, found: Iterable[Suspicion]) -> None:
 
 def suspects(run_id: int, *, limit: int) -> list[Suspect]:
     """Return the next differences to confirm."""
-    return list(Suspect.objects.filter(run_id=run_id).order_by("pk")[:limit])
+    return list(Suspect.objects.filter(run_id=run_id).order_by("tries", "pk")[:limit])
 
 
-def suspected_as_missing(run_id: int, external_ids: Iterable[str]) -> set[str]:
-    """Return those of the ids that the list has not shown so far."""
-    rows = Suspect.objects.filter(run_id=run_id, kind=Kind.MISSING_REMOTE, external_id__in=list(external_ids))
-    return set(rows.values_list("external_id", flat=True))
+def suspected_as(run_id: int, external_ids: Iterable[str]) -> dict[str, str]:
+    """Return as what those of the ids are suspected that are."""
+    rows = Suspect.objects.filter(run_id=run_id, external_id__in=list(external_ids))
+    return dict(rows.values_list("external_id", "kind"))
+
+
+def try_again(run_id: int, external_ids: Iterable[str]) -> None:
+    """Count a read that failed; the suspicion stays, behind those not read yet."""
+    rows = Suspect.objects.filter(run_id=run_id, external_id__in=list(external_ids))
+    rows.update(tries=F("tries") + 1)
 
 
 def acquit(run_id: int, external_ids: Iterable[str]) -> int:

@@ -147,6 +147,7 @@ class Suspect(models.Model):
     external_id = models.CharField(max_length=500, blank=True)
     kind = models.CharField(max_length=14, blank=True, help_text="What it looked like; blank: an earlier discrepancy.")
     pages = models.JSONField(default=list)
+    tries = models.PositiveSmallIntegerField(default=0)
 
     class Meta:
         constraints: ClassVar = [

@@ -327,6 +327,9 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "SERVE_INCLUDE_SCHEMA": False,
     "ENUM_NAME_OVERRIDES": {
+        "ConflictStateEnum": "syncportal.sync.models.Conflict.State",
+        "RunStateEnum": "reconciliation.states.RunState",
+        "DiscrepancyStateEnum": "reconciliation.states.State",
         "StatusEnum": "syncportal.sync.states.Status",
         "ConflictReasonEnum": "syncportal.sync.models.Conflict.Reason",
         "GroupStatusEnum": "rollback.states.GroupStatus",

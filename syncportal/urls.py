@@ -11,6 +11,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1/", include("syncportal.sync.api.urls")),
     path("api/v1/", include("rollback.api.urls")),
+    path("api/v1/", include("reconciliation.api.urls")),
     path("api/", include("syncportal.access.urls")),  # last under api/: it answers unknown addresses, too
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),

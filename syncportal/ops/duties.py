@@ -13,6 +13,7 @@ import structlog
 from django.db import close_old_connections
 from django.db.models import F, Q
 
+from reconciliation import timetable
 from rollback import workers as compensations
 from syncportal.access import idempotency, throttle
 from syncportal.bulk import journal as operations
@@ -70,6 +71,7 @@ DUTIES: tuple[DutySpec, ...] = (
     DutySpec("sweep", 60, "Rescues jobs of dead workers, finds changes made past us, rings for what is due.", _sweep),
     DutySpec("compensations", 60, "Takes over groups of dead requests, rings for undos that wait.", compensations.duty),
     DutySpec("seal", 60, "Seals the acts of people into the hash chain.", _seal),
+    DutySpec("reconcile", 60, "Starts reconciliations and daily samples whose time has come.", timetable.duty),
     DutySpec("alerts", 60, "Evaluates the alert rules and sends the notices that are due.", evaluate.duty),
     DutySpec("anomalies", 3600, "Compares the errors of the last hour with the usual.", evaluate.hourly),
     DutySpec("digests", 3600, "Writes the owners' daily digests, from seven o'clock on.", digests.duty),

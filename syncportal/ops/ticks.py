@@ -13,6 +13,8 @@ import structlog
 from django.db import Error as DatabaseTrouble
 from django.db import close_old_connections, connection
 
+from reconciliation import fixing
+from reconciliation import workers as reconciliations
 from rollback import workers as compensations
 from syncportal.bulk import workers as bulk
 from syncportal.kernel import doorbell
@@ -28,6 +30,7 @@ log = structlog.get_logger(__name__)
 BEAT_EVERY_S = 5.0
 SCHEDULES_EVERY_S = 10.0
 OVERDUE_EVERY_S = 10.0
+RECONCILIATIONS_EVERY_S = 5.0
 PULL_SLICE_S = 10.0
 COMPENSATE_S = 60.0
 _ENDING = (WorkerState.STOPPING, WorkerState.STOPPED)
@@ -69,6 +72,8 @@ class Ticker:
         sweep.ring_for_due(now)
         compensations.ring_for_due(now)
         bulk.ring_for_due(now)
+        if self._due("reconciliations", RECONCILIATIONS_EVERY_S):
+            reconciliations.ring_for_due(now)
         if self._due("schedules", SCHEDULES_EVERY_S):
             schedules.ensure(now=now)
         if self._due("overdue", OVERDUE_EVERY_S):
@@ -101,6 +106,8 @@ class WorkedOff:
     refreshed: int = 0
     pull_slices: int = 0
     compensated: int = 0
+    reconciled_slices: int = 0
+    repaired: int = 0
     failed: list[str] = field(default_factory=list)
 
 
@@ -115,11 +122,15 @@ def work_off(*, keep_going: Callable[[], bool] = lambda: True) -> WorkedOff:
         refreshed = _guarded(done, "refresh", refresh.refresh_requested)
         slices = _guarded(done, "pull", lambda: pull.run_waiting(seconds=PULL_SLICE_S))
         more = _guarded(done, "bulk", lambda: bulk.run_waiting(seconds=PULL_SLICE_S))
+        compared = _guarded(done, "reconcile", lambda: reconciliations.run_waiting(seconds=PULL_SLICE_S))
+        repaired = _guarded(done, "repair", lambda: fixing.work_off(seconds=PULL_SLICE_S))
+        done.reconciled_slices += compared
+        done.repaired += repaired
         done.pushed += pushed
         done.refreshed += refreshed
         done.pull_slices += slices
         done.compensated += compensated
-        moved = bool(pushed or refreshed or slices or compensated or more)
+        moved = bool(pushed or refreshed or slices or compensated or more or compared or repaired)
     for name in ("seal", "alerts", "conflicts"):
         _guarded(done, name, partial(duties.run_now, name))
     return done

@@ -10,7 +10,7 @@ from django.test import Client, override_settings
 from jsonschema import Draft202012Validator
 from rest_framework.test import APIClient
 
-from tests.api.world import World, exchange, failed_task, happened, in_conflict, put_into
+from tests.api.world import World, differing, exchange, failed_task, happened, in_conflict, put_into
 from tests.factories import NEW_ACCOUNT
 
 COMMITTED = Path(__file__).resolve().parents[2] / "docs" / "openapi.yaml"
@@ -55,6 +55,8 @@ def test_real_answers_fit_the_description(world: World, description: dict[str, A
     put_into(world.others, "RETRY_PENDING", reason="timeout", detail="It took too long.", attempts=2)
     task = failed_task(world.others, world.people["owner"])
     at_task, shifted = f"/compensating-tasks/{task.task_id}/", {"groupId": "g", "updates": [{"occurrenceId": "A"}]}
+    row = differing(world.others)
+    at_run, at_row, start = f"/reconciliation-runs/{row.run_id}/", f"/discrepancies/{row.pk}/", "/reconciliation-runs/"
     client, paths = world.caller("operator"), description["paths"]
     mine, others = f"/records/{world.record.pk}/", f"/records/{world.others.pk}/"
     decision = {"action": "use_remote", "revision": 1, "remoteVersion": "4"}
@@ -87,6 +89,17 @@ def test_real_answers_fit_the_description(world: World, description: dict[str, A
         ("get", "/compensating-tasks/{taskId}/", at_task, None, 200),
         ("post", "/compensating-tasks/{taskId}/retry/", f"{at_task}retry/", {}, 200),
         ("post", "/compensating-tasks/{taskId}/retry/", f"{at_task}retry/", {"x": 1}, 422),
+        ("get", start, start, None, 200),
+        ("get", "/reconciliation-runs/{id}/", at_run, None, 200),
+        ("post", "/reconciliation-runs/{id}/apply/", f"{at_run}apply/", {}, 202),
+        ("post", "/reconciliation-runs/{id}/apply/", f"{at_run}apply/", {}, 409),
+        ("post", start, start, {"resource": world.resource.slug}, 202),
+        ("post", start, start, {"resource": world.resource.slug}, 409),
+        ("get", "/discrepancies/", "/discrepancies/", None, 200),
+        ("get", "/discrepancies/{id}/", at_row, None, 200),
+        ("post", "/discrepancies/{id}/fix/", f"{at_row}fix/", {"direction": "sideways"}, 422),
+        ("post", "/discrepancies/{id}/ignore/", f"{at_row}ignore/", {"reason": "Known"}, 200),
+        ("post", "/discrepancies/{id}/ignore/", f"{at_row}ignore/", {}, 409),
     ]
     for verb, path, address, body, status in requests:
         answer = getattr(client, verb)(BASE + address, body)

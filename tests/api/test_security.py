@@ -11,11 +11,12 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import get_resolver
 from rest_framework.test import APIClient
 
+from reconciliation.models import Discrepancy
 from syncportal.access.keys import Scope
 from syncportal.sync import refresh
 from syncportal.sync.models import Conflict, Record, SyncJob
 from syncportal.sync.refresh import Refreshed, Result
-from tests.api.world import World, exchange, failed_task, happened, in_conflict, put_into
+from tests.api.world import World, differing, exchange, failed_task, happened, in_conflict, put_into
 from tests.factories import NEW_ACCOUNT
 
 VERBS = ("get", "post", "patch", "put", "delete")
@@ -44,7 +45,10 @@ def objects(world: World, *, of: str = "owner") -> dict[str, int | str]:
     """Make an object of every kind that belongs to a person, and return ids by the address's first word."""
     record = world.record if of == "owner" else world.others
     task = failed_task(record, world.people[of])
+    difference = differing(record)
     return {
+        "reconciliation-runs": difference.run_id,
+        "discrepancies": difference.pk,
         "records": record.pk,
         "conflicts": in_conflict(record).pk,
         "grouped-updates": task.request_id,
@@ -241,6 +245,7 @@ def test_role_by_route_by_verb_is_as_reviewed(world: World, monkeypatch: pytest.
                     Conflict.objects.filter(pk=ids["conflicts"]).delete()
                     Record.objects.filter(pk=world.record.pk).update(intent="update")
                     ids["conflicts"] = in_conflict(Record.objects.get(pk=world.record.pk)).pk
+                Discrepancy.objects.update(state="open")
             lines.append(f"{verb.upper():6} {route}  " + " ".join(statuses))
     found = "\n".join(lines) + "\n"
     if not MATRIX.exists():

@@ -11,6 +11,7 @@ from django.contrib.auth.models import Group, User
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from reconciliation import models as reconciliation
 from rollback import models as rollback
 from syncportal.access.keys import ALL_SCOPES, Scope, create_key
 from syncportal.access.roles import ADMINISTRATORS, OPERATIONS, OWNERS, VIEWERS
@@ -102,6 +103,21 @@ def failed_task(record: Record, user: User, *, request_id: str = "req-of-the-wor
         occurrence_id=record.external_id, snapshot=record.data, applied=step.applied, unknown=False,
         status="failed_permanent", reason="max_attempts", attempts=10, created_at=now, updated_at=now,
         last_error={"code": "timeout", "detail": "No answer.", "httpStatus": None},
+    )  # fmt: skip
+
+
+def differing(record: Record) -> reconciliation.Discrepancy:
+    """Leave a finished dry run that found the record's e-mail different, and planned nothing."""
+    now = timezone.now()
+    run = reconciliation.Run.objects.create(
+        resource=record.resource, dry_run=True, state="finished", phase="done", checked=1, data_mismatch=1,
+        started_at=now, progress_at=now, finished_at=now,
+    )  # fmt: skip
+    return reconciliation.Discrepancy.objects.create(
+        resource=record.resource, external_id=record.external_id, record=record, run=run, kind="data_mismatch",
+        cause="changed_remotely", revision=record.revision, status="SYNCED", local_version=record.version,
+        remote_version="4", found_at=now, seen_at=now,
+        differences=[{"pointer": "/email", "local": "ada@example.org", "remote": "private@example.org"}],
     )  # fmt: skip
 
 

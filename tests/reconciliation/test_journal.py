@@ -79,7 +79,7 @@ def test_a_duplicate_key_outweighs_what_was_suspected_before(master: DemoMaster)
     journal.suspect(run.pk, [Suspicion("a"), Suspicion("b", Kind.DUPLICATE_KEY, ("page-1",))])
     kinds = dict(Suspect.objects.values_list("external_id", "kind"))
     assert kinds == {"a": "missing_remote", "b": "duplicate_key"}
-    assert journal.suspected_as_missing(run.pk, ["a", "b", "c"]) == {"a"}
+    assert journal.suspected_as(run.pk, ["a", "c"]) == {"a": "missing_remote"}
     journal.end(run, RunState.FINISHED, problem="", now=T0)
     assert not Suspect.objects.exists()
 

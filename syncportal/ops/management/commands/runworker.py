@@ -49,8 +49,8 @@ class Command(BaseCommand):
             done = work_off(keep_going=lambda: not told_to_stop.is_set())
             self.stdout.write(
                 f"{done.pushed} attempts, {done.refreshed} refreshed, {done.pull_slices} pull slices, "
-                f"{done.compensated} compensations"
-                + (f"; failed, see the log: {', '.join(done.failed)}" if done.failed else "")
+                f"{done.compensated} compensations, {done.reconciled_slices} reconciliation slices, "
+                f"{done.repaired} repairs" + (f"; failed, see the log: {', '.join(done.failed)}" if done.failed else "")
             )
             return
         ticker = Ticker(socket.gethostname(), os.getpid(), info={"workers": settings.Q_CLUSTER["workers"]})
