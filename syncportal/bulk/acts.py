@@ -66,6 +66,7 @@ class Act:
     nouns: one and many. home: URL name of the list it starts from. may: whether the person may do it at all; scope:
     those rows among some that the person may act on. run: acts in the caller's transaction and tells what became of
     every row. watch: how rows done earlier turned out (WAITING: not known yet), for ramps. form: asks for parameters.
+    details: what else the preview counts over the rows, such as fields.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Act:
     targets: Callable[[Sequence[int]], Mapping[int, Target]]
     watch: Callable[[Sequence[int]], Mapping[int, Result]] | None = None
     form: type[forms.Form] | None = None
+    details: "Callable[[Sequence[int], Parameters], Sequence[Part]] | None" = None
 
 
 _paths: dict[str, str] = {}
@@ -125,6 +127,7 @@ class Preview:
     taken: int
     parts: tuple[Part, ...]
     left_out: tuple[Part, ...]
+    details: tuple[Part, ...] = ()
 
     @property
     def left_out_count(self) -> int:
@@ -146,4 +149,5 @@ def preview_of(act: Act, ids: Sequence[int], *, user: Person, parameters: Parame
         taken=sum(part.count for part in parts if not part.why),
         parts=tuple(part for part in parts if not part.why),
         left_out=tuple(part for part in parts if part.why),
+        details=tuple(act.details(mine, parameters)) if act.details is not None else (),
     )

@@ -36,8 +36,16 @@ _FILTERS = {
 }  # fmt: skip
 
 
-def prepare(request: HttpRequest, act: Act, chosen: QuerySet[Any], *, back: str, ramp: bool = False) -> HttpResponse:
-    """Freeze the chosen rows and send the person to the preview."""
+def prepare(
+    request: HttpRequest,
+    act: Act,
+    chosen: QuerySet[Any],
+    *,
+    back: str,
+    ramp: bool = False,
+    parameters: dict[str, Any] | None = None,
+) -> HttpResponse:
+    """Freeze the chosen rows, and what `parameters` say of them, and send the person to the preview."""
     if not act.may(request.user):
         raise PermissionDenied
     ids = list(chosen.order_by("pk").values_list("pk", flat=True)[: MOST + 1])
@@ -48,7 +56,7 @@ def prepare(request: HttpRequest, act: Act, chosen: QuerySet[Any], *, back: str,
         return to_list(act.home, back)
     new = NewOperation(
         act=act.name, target_ids=ids, user_id=request.user.pk, user_label=request.user.get_username(), ramp=ramp,
-        back=back,
+        back=back, parameters=parameters or {},
     )  # fmt: skip
     operation = atomic_retry(lambda: journal.prepare(new, now=db_now()))
     return HttpResponseRedirect(_address(operation.pk))

@@ -10,11 +10,13 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from syncportal.bulk.acts import Act
 from syncportal.kernel.clock import db_now
 from syncportal.remote.models import Resource
+from syncportal.sync import conflict_acts as deciding
 from syncportal.sync import rights
 from syncportal.sync.models import Conflict
-from syncportal.sync.screens import conflict_acts
+from syncportal.sync.screens import bulk, conflict_acts
 from syncportal.sync.screens.conflict_page import conflict_view
 from syncportal.sync.screens.page import with_back
 from syncportal.sync.screens.values import cut, icon, time_tag
@@ -107,7 +109,7 @@ class ConflictAdmin(ModelAdmin):
     search_help_text = "Title, id or owner"
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
-    actions = None
+    actions = ("remote_wins", "local_wins")
     ordering = ("-id",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Conflict]:
@@ -156,6 +158,25 @@ class ConflictAdmin(ModelAdmin):
             return format_html('<span class="badge badge--warning">{}{}</span>', icon("alert"), "Open")
         who = f"Resolved by {row.resolved_by.get_username()}" if row.resolved_by else "Resolved"
         return format_html('<span class="badge badge--success">{}{}</span>', icon("check"), who)
+
+    @admin.action(description="Let the remote win …")
+    def remote_wins(self, request: HttpRequest, queryset: QuerySet[Conflict]) -> HttpResponse:
+        """Preview giving disputed fields the remote's value."""
+        return self._prepare(request, deciding.REMOTE_WINS, queryset)
+
+    @admin.action(description="Let the local values win …")
+    def local_wins(self, request: HttpRequest, queryset: QuerySet[Conflict]) -> HttpResponse:
+        """Preview giving disputed fields the local value."""
+        return self._prepare(request, deciding.LOCAL_WINS, queryset)
+
+    def _prepare(self, request: HttpRequest, act: Act, queryset: QuerySet[Conflict]) -> HttpResponse:
+        seen = deciding.frozen(queryset, most=bulk.MOST)
+        return bulk.prepare(request, act, queryset, back=request.GET.urlencode(), parameters=seen)
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Offer deciding many to those who may decide; never Django's own deletion."""
+        offered = super().get_actions(request) if deciding.may_act(request.user) else {}
+        return {name: act for name, act in offered.items() if name in self.actions}
 
     def get_urls(self) -> list[URLPattern]:
         """Return the list's address and that of our own page, which does not run in a transaction."""
