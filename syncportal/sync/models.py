@@ -334,9 +334,13 @@ class Event(models.Model):
 
 
 class Pull(models.Model):
-    """One import of a resource: its cursor and counts, so that it goes on where it stopped."""
+    """One import of a resource: its cursor and counts, so that it goes on where it stopped.
+
+    `since` None: everything; else only what changed at the remote from then on.
+    """
 
     resource = models.ForeignKey(Resource, on_delete=models.CASCADE, related_name="pulls")
+    since = models.DateTimeField(null=True)
     state = models.CharField(max_length=8, default="running")
     cursor = models.TextField(null=True)
     seen = models.PositiveBigIntegerField(default=0)

@@ -2,7 +2,9 @@
 
 Owns Pull. One page at a time, so memory stays constant; the cursor is stored with each page, so a
 pull goes on where it stopped. Only records that agree and are not held are touched; others count
-as busy. Nothing is ever deleted because a list did not show it.
+as busy. Where the remote can list what changed (`modified_since`), a pull asks for that only, from
+the start of the last pull that left nothing out. Nothing is ever deleted because a list did not show
+it; an object that a list shows as deleted is read by itself before anybody is asked.
 """
 
 import time
@@ -25,7 +27,7 @@ from syncportal.remote.errors import Forbidden, RemoteError, Throttled, Unauthor
 from syncportal.remote.gateway import ResourceClient, client_for
 from syncportal.remote.models import Resource
 from syncportal.remote.payloads import Page, RemoteObject
-from syncportal.remote.spec import ResourceSpec
+from syncportal.remote.spec import ResourceSpec, spec_for
 from syncportal.sync import bypassed, events, open_conflicts, records, states, transitions
 from syncportal.sync.conflicts import Json
 from syncportal.sync.disputes import because, dispute
@@ -59,20 +61,33 @@ class PageCounts:
     invalid: int = 0
 
 
-def start(resource: Resource) -> Pull:
-    """Return the resource's running pull, or begin a new one."""
+def start(resource: Resource, *, full: bool = False) -> Pull:
+    """Return the resource's running pull, or begin a new one; `full` asks for everything again."""
     running = Pull.objects.filter(resource=resource, state="running").first()
     if running is not None:
         return running
+    since = None if full else _since(resource)
     try:
-        return Pull.objects.create(resource=resource, started_at=db_now())
+        return Pull.objects.create(resource=resource, since=since, started_at=db_now())
     except IntegrityError:
         return Pull.objects.get(resource=resource, state="running")
 
 
-def request(resource: Resource) -> Pull:
+def _since(resource: Resource) -> datetime | None:
+    """Return from when on changes are new: the start of the last pull that left nothing out under this configuration.
+
+    None where the remote cannot list changes, or where only a full list is sure to show everything.
+    """
+    if spec_for(resource).modified_since is None:
+        return None
+    configured_at = max(resource.updated_at, resource.remote.updated_at)
+    whole = Pull.objects.filter(resource=resource, state="done", problem="", busy=0, started_at__gt=configured_at)
+    return whole.order_by("-id").values_list("started_at", flat=True).first()
+
+
+def request(resource: Resource, *, full: bool = False) -> Pull:
     """Begin a pull in the background."""
-    pull = start(resource)
+    pull = start(resource, full=full)
     doorbell.ring(PULL)
     return pull
 
@@ -97,7 +112,7 @@ def run(pull_id: int, *, seconds: float | None = None, progress: Callable[[Pull]
         while seconds is None or time.monotonic() - started < seconds:
             pull = Pull.objects.select_related("resource__remote").get(pk=pull_id)
             with slots(client.spec.remote, want=1, wait_s=WAIT_S if seconds is None else min(WAIT_S, seconds)):
-                page, asked_at = _page(client, pull.cursor)
+                page, asked_at = _page(client, pull)
             looping = page.next is not None and (page.next in seen_cursors or page.next == pull.cursor)
             counts = atomic_retry(partial(_take_page, pull, page, client, asked_at=asked_at))
             seen_cursors.add(page.next or "")
@@ -151,9 +166,9 @@ def _take_over(pull: Pull, holder: str) -> None:
         raise PullRefused("Another process is pulling this resource right now.")
 
 
-def _page(client: ResourceClient, cursor: str | None) -> tuple[Page, datetime]:
+def _page(client: ResourceClient, pull: Pull) -> tuple[Page, datetime]:
     asked_at = db_now()
-    return client.list_page(cursor, deadline=Deadline(settings.CALL_TOTAL_S)), asked_at
+    return client.list_page(pull.cursor, deadline=Deadline(settings.CALL_TOTAL_S), since=pull.since), asked_at
 
 
 def _advance(pull: Pull, holder: str, page: Page, counts: PageCounts, *, done: bool, problem: str) -> None:
@@ -182,6 +197,7 @@ def _take_page(pull: Pull, page: Page, client: ResourceClient, *, asked_at: date
     counts = PageCounts(seen=len(page.objects) + len(page.problems), invalid=len(page.problems))
     now, spec = db_now(), client.spec
     valid: dict[str, RemoteObject] = {}
+    _look_at_gone(pull.resource, [shown.external_id for shown in page.objects if shown.tombstone], now=now)
     for shown in page.objects:
         if shown.tombstone:
             continue
@@ -214,6 +230,14 @@ def _take_page(pull: Pull, page: Page, client: ResourceClient, *, asked_at: date
     facts = [Fact(Kind.RECORD_PULLED, s.id, s.resource_id, data={"version": s.version or ""}) for s in changed]
     events.write(facts, now=now)
     return counts
+
+
+def _look_at_gone(resource: Resource, external_ids: Sequence[str | None], *, now: datetime) -> None:
+    """Ask for a single read of records whose objects a list shows as deleted; one list is no proof."""
+    gone = Record.objects.present().filter(resource=resource, external_id__in=[one for one in external_ids if one])
+    ids = list(gone.values_list("pk", flat=True))
+    if ids and transitions.request_refresh(ids, now=now):
+        doorbell.ring(REFRESH)
 
 
 def _take_known(

@@ -221,7 +221,7 @@ def _pull_context(resource: Resource) -> dict[str, Any]:
     if newest is not None and newest.state == "running":
         why = "A pull is running already."
     return {"resource": resource, "pull": newest, "pulling": newest is not None and newest.state == "running",
-            "why_no_pull": why}  # fmt: skip
+            "why_no_pull": why, "incremental": bool((resource.config or {}).get("modified_since"))}  # fmt: skip
 
 
 def pull_state(request: HttpRequest, resource_id: int) -> HttpResponse:
@@ -255,12 +255,12 @@ def consent(request: HttpRequest, resource_id: int) -> HttpResponse:
 def do(request: HttpRequest, resource_id: int, verb: str) -> HttpResponse:
     """Carry out one button and go back."""
     resource = _found(request, resource_id)
-    if verb not in ("pull", "probe", "probe-write"):
+    if verb not in ("pull", "pull-full", "probe", "probe-write"):
         raise Http404("There is no such act.")
     if not may_run(request):
         raise PermissionDenied
-    if verb == "pull":
-        _pull(request, resource)
+    if verb in ("pull", "pull-full"):
+        _pull(request, resource, full=verb == "pull-full")
     elif verb == "probe":
         _probe(request, resource, write=False)
     elif request.POST.get("consent") == "yes":
@@ -271,11 +271,11 @@ def do(request: HttpRequest, resource_id: int, verb: str) -> HttpResponse:
     return HttpResponseRedirect(reverse("admin:remote_resource_change", args=[resource.pk]))
 
 
-def _pull(request: HttpRequest, resource: Resource) -> None:
+def _pull(request: HttpRequest, resource: Resource, *, full: bool) -> None:
     if not (resource.config or {}).get("list"):
         messages.error(request, "The resource has no list to pull from.")
         return
-    pull.request(resource)
+    pull.request(resource, full=full)
     messages.success(request, "The pull runs in the background; its counts appear below.")
 
 

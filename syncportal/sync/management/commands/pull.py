@@ -30,14 +30,17 @@ class Command(BaseCommand):
         return super().create_parser(prog_name, subcommand, epilog="Example: manage.py pull accounts --json", **kwargs)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the resource and --json."""
+        """Add the resource, --full and --json."""
         parser.add_argument("resource", help="the resource's slug")
+        parser.add_argument(
+            "--full", action="store_true", help="everything, also where the remote can list only what changed"
+        )
         parser.add_argument("--json", action="store_true", help="print the counts as one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Pull until the list's end; progress goes to standard error."""
         resource = _resource(options["resource"])
-        running = pull.start(resource)
+        running = pull.start(resource, full=options["full"])
         if running.seen:
             self.stderr.write(f"{resource.slug}: going on after {running.seen} objects")
         told = [time.monotonic()]
