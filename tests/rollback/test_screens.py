@@ -93,6 +93,7 @@ def test_an_undo_conflict_shows_what_the_undo_found_and_who_must_act(scene: Scen
     deciding = client.get(conflict).content.decode()
     held = reverse("admin:rollback_compensatingtask_change", args=[task.pk])
     assert f'<a href="{held}">a compensating task</a>; the decision ends that, too' in deciding
+    assert ("Read it again" in deciding, "not read again while the record is held" in deciding) == (False, True)
     assert held not in browser(scene, "owner").get(conflict).content.decode()
     record = reverse("admin:sync_record_change", args=[task.record_id])
     assert held in client.get(record).content.decode()
