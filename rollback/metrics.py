@@ -28,18 +28,18 @@ class TaskNumbers:
     totals: dict[str, int] = field(default_factory=dict)
 
 
-def read(*, now: datetime, rows: QuerySet[CompensatingTask] | None = None) -> TaskNumbers:
-    """Count tasks at `now`, the database's time; rows: only among these."""
+def read(*, now: datetime, rows: QuerySet[CompensatingTask] | None = None, ended: bool = True) -> TaskNumbers:
+    """Count tasks at `now`, the database's time; rows: only among these; ended False leaves the totals out."""
     rows = (CompensatingTask.objects.all() if rows is None else rows).order_by()
-    found = rows.aggregate(
+    unfinished = rows.filter(status__in=[*sorted(OPEN_TASKS), TaskStatus.FAILED_PERMANENT])
+    found = unfinished.aggregate(
         open=Count("pk", filter=Q(status__in=OPEN_TASKS)),
         oldest=Min("created_at", filter=Q(status__in=OPEN_TASKS)),
         waiting=Count("pk", filter=WAITING_FOR_PERSON),
     )
     totals: dict[str, int] = {}
-    for status, reason, count in (
-        rows.exclude(status__in=OPEN_TASKS).values_list("status", "reason").annotate(number=Count("pk"))
-    ):
+    past = rows.exclude(status__in=OPEN_TASKS).values_list("status", "reason").annotate(number=Count("pk"))
+    for status, reason, count in past if ended else ():
         outcome = f"{status}:{reason}" if reason else str(status)
         totals[outcome] = totals.get(outcome, 0) + count
     oldest = found["oldest"]

@@ -18,6 +18,7 @@ from rollback.screens.looks import reason_words, task_badge
 from rollback.states import OPEN_TASKS, TaskReason, TaskStatus
 from syncportal.kernel.clock import db_now
 from syncportal.sync.screens.page import with_back
+from syncportal.sync.screens.record_filters import RemoteFilter
 from syncportal.sync.screens.values import cut, time_tag
 
 
@@ -77,7 +78,7 @@ class TaskAdmin(ReadOnlyList):
 
     change_list_template = "rollback/task_list.html"
     list_display = ("shown", "badge", "why", "group_shown", "tries", "next_run", "age")
-    list_filter = (TaskStatusFilter, TaskReasonFilter, TaskResourceFilter, AgeFilter)
+    list_filter = (TaskStatusFilter, TaskReasonFilter, RemoteFilter, TaskResourceFilter, AgeFilter)
     list_select_related = ("resource", "step")
     search_fields = ("occurrence_id", "request_id", "group_id")
     search_help_text = "External id, request or group"

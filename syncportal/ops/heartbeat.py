@@ -8,12 +8,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from syncportal.ops.metrics import Worker
 from syncportal.ops.models import Heartbeat, WorkerState
 
 FRESH = timedelta(seconds=30)
 KEPT = timedelta(days=1)
 _GONE = (WorkerState.STOPPED,)
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A supervisor as its heartbeat tells. canary_at: when its pool last took a task."""
+
+    name: str
+    seen_at: datetime
+    alive: bool
+    state: str = ""
+    canary_at: datetime | None = None
+    restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +76,10 @@ def alive(now: datetime) -> bool:
 def seen(now: datetime) -> tuple[Worker, ...]:
     """Return the supervisors of the last day, those that beat first; one that ended cleanly counts as not alive."""
     rows = Heartbeat.objects.filter(beat_at__gt=now - KEPT)
-    workers = [Worker(row.name, row.beat_at, beats(row, now)) for row in rows]
+    workers = [
+        Worker(row.name, row.beat_at, beats(row, now), row.get_state_display(), row.canary_at, row.restarts)
+        for row in rows
+    ]
     return tuple(sorted(workers, key=lambda worker: (not worker.alive, worker.name)))
 
 

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from rollback import metrics as compensations
 from rollback import visibility
 from syncportal.sync import my_work
-from syncportal.sync.models import Conflict, Record, SyncJob
+from syncportal.sync.models import Conflict, SyncJob
 from syncportal.sync.states import Status
 
 Badge = Callable[[HttpRequest], int]
@@ -34,8 +34,8 @@ def waiting_for_me(request: HttpRequest) -> int:
 
 def dead_letters(request: HttpRequest) -> int:
     """Count the dead letters that the person may see."""
-    visible = Record.objects.visible_to(request.user).present().values("pk")
-    return SyncJob.objects.filter(status=Status.DEAD_LETTER, record_id__in=visible).count()
+    dead = SyncJob.objects.filter(status=Status.DEAD_LETTER, record__deleted_at__isnull=True)
+    return dead.visible_to(request.user).count()
 
 
 def failed_undos(request: HttpRequest) -> int:
@@ -91,7 +91,7 @@ NAV: tuple[Section, ...] = (
     Section(
         _("Operations"),
         (
-            Entry(_("Start"), "home", "admin:index"),
+            Entry(_("Dashboard"), "home", "admin:index"),
             Entry(_("My work"), "inbox", "admin:my_work", "sync.view_record", badge=waiting_for_me, attention=True),
             Entry(_("Records"), "records", "admin:sync_record_changelist", "sync.view_record"),
             Entry(

@@ -10,18 +10,20 @@ from typing import Any
 from django.contrib.admin import AdminSite, ModelAdmin
 from django.db.models import Model
 from django.db.models.base import ModelBase
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils.cache import patch_vary_headers
 from django.utils.translation import gettext_lazy as _
 
 from syncportal.kernel.clock import db_now
-from syncportal.ops import heartbeat
-from syncportal.ops.metrics import snapshot
-from syncportal.ops.navigation import address, navigation, records_with
+from syncportal.ops.metrics.scope import UnknownScope, scope_of
+from syncportal.ops.metrics.snapshot import snapshot
+from syncportal.ops.navigation import navigation
+from syncportal.ops.screens import dashboard
 from syncportal.sync import my_work
 from syncportal.sync.screens import my_work as my_work_page
-from syncportal.sync.states import Status
+from syncportal.sync.windows import DEFAULT, WINDOWS
 
 NEVER_REGISTERED = frozenset({"django_q"})
 
@@ -31,7 +33,7 @@ class SyncPortalAdminSite(AdminSite):
 
     site_header = "SyncPortal"
     site_title = "SyncPortal"
-    index_title = _("Start")
+    index_title = _("Dashboard")
     site_url = None
     enable_nav_sidebar = False  # the shell has its own
     empty_value_display = "–"
@@ -68,17 +70,20 @@ class SyncPortalAdminSite(AdminSite):
         return {**context, "navigation": navigation(request) if signed_in else ()}
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
-        """Show the start page: where everything stands, and what needs a person."""
-        now = db_now()
-        start = snapshot(user=request.user, now=now, workers=heartbeat.seen(now))
-        page = {
-            "start": start,
-            "statuses": [(item, records_with(item.status)) for item in start.statuses],
-            "records_url": address("admin:sync_record_changelist"),
-            "conflicts_url": address("admin:sync_conflict_changelist"),
-            "dead_letters_url": records_with(Status.DEAD_LETTER),
-            "due_url": address("admin:sync_record_changelist", "age=due"),
-            "tasks_url": address("admin:rollback_compensatingtask_changelist"),
-            "log_url": address("admin:sync_synclog_changelist"),
-        }
-        return super().index(request, {**page, **(extra_context or {})})
+        """Show the dashboard: where everything stands, and what needs a person; to a script only what moves."""
+        window = WINDOWS.get(request.GET.get("window", ""), DEFAULT)
+        try:
+            scope = scope_of(
+                request.user, remote=request.GET.get("remote", ""), resource=request.GET.get("resource", "")
+            )
+        except UnknownScope as unknown:
+            raise Http404(str(unknown)) from unknown
+        board = dashboard.page(snapshot(scope, now=db_now(), window=window))
+        if request.headers.get("HX-Request"):
+            answer = TemplateResponse(request, "dashboard/_board.html", board)
+        else:
+            answer = super().index(
+                request, {**board, **dashboard.filters(scope, window=window), **(extra_context or {})}
+            )
+        patch_vary_headers(answer, ("HX-Request",))
+        return answer

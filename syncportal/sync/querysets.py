@@ -35,7 +35,17 @@ class RecordQuerySet(models.QuerySet):
         return self.filter(deleted_at__isnull=True)
 
 
-class SyncJobQuerySet(models.QuerySet):
+class _ByRecordOwner(models.QuerySet):
+    """Rows whose visibility is that of their record."""
+
+    def visible_to(self, user: Person) -> Self:
+        """Return the rows whose record is in the user's scope."""
+        if sees_everything(user):
+            return self
+        return self.filter(record__owner_id=user.pk) if user.is_authenticated else self.none()
+
+
+class SyncJobQuerySet(_ByRecordOwner):
     """Jobs by what the worker may do with them."""
 
     def claimable(self) -> Self:
@@ -45,16 +55,6 @@ class SyncJobQuerySet(models.QuerySet):
     def due(self, now: datetime) -> Self:
         """Return claimable jobs whose time has come."""
         return self.claimable().filter(due_at__lte=now)
-
-
-class _ByRecordOwner(models.QuerySet):
-    """Rows whose visibility is that of their record."""
-
-    def visible_to(self, user: Person) -> Self:
-        """Return the rows whose record is in the user's scope."""
-        if sees_everything(user):
-            return self
-        return self.filter(record__owner_id=user.pk) if user.is_authenticated else self.none()
 
 
 class SyncLogQuerySet(_ByRecordOwner):

@@ -11,8 +11,8 @@ from django.db.models.functions import TruncHour
 
 from syncportal.ops.alerts.anomaly import HISTORY, Hour
 from syncportal.ops.alerts.judging import Outcomes
-from syncportal.ops.metrics import FAILED, SUCCEEDED
 from syncportal.sync.models import SyncLog
+from syncportal.sync.rollups import FAILED, SUCCEEDED
 
 _HOUR = timedelta(hours=1)
 

@@ -19,6 +19,7 @@ from syncportal.sync.models import Conflict
 from syncportal.sync.screens import bulk, conflict_acts
 from syncportal.sync.screens.conflict_page import conflict_view
 from syncportal.sync.screens.page import with_back
+from syncportal.sync.screens.record_filters import RemoteFilter
 from syncportal.sync.screens.values import cut, icon, time_tag
 
 
@@ -102,7 +103,7 @@ class ConflictAdmin(ModelAdmin):
     change_list_template = "sync/conflict_list.html"
     list_display = ("conflict", "reason_words", "fields_named", "resource", "owner", "age", "outcome")
     list_display_links = None
-    list_filter = (StateFilter, ConflictResourceFilter, WithFilter, ReasonFilter)
+    list_filter = (StateFilter, RemoteFilter, ConflictResourceFilter, WithFilter, ReasonFilter)
     list_select_related = ("record__owner", "resource", "resolved_by")
     list_per_page = 50
     search_fields = ("record__title", "record__external_id", "record__owner__username")

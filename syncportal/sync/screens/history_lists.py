@@ -24,23 +24,12 @@ from syncportal.kernel.strict_json import StrictJsonError
 from syncportal.sync.events import Kind
 from syncportal.sync.models import Event, SyncLog
 from syncportal.sync.screens.conflict_list import ConflictResourceFilter
+from syncportal.sync.screens.log_filters import OUTCOMES, ErrorFilter, FinalFilter, OutcomeFilter, SinceFilter
 from syncportal.sync.screens.page import list_query, render
+from syncportal.sync.screens.record_filters import RemoteFilter
 from syncportal.sync.screens.values import cut, icon, shown, time_tag
-from syncportal.sync.states import COMPLETE, FAIL, GIVE_UP, MARK_CONFLICT, POSTPONE, REBASE, REJECT, RETRY_LATER, SKIP
 
 MOST = 10_000
-OUTCOMES = {
-    COMPLETE.name: ("Completed", "success", "check"),
-    SKIP.name: ("Skipped", "success", "check"),
-    REBASE.name: ("Merged", "info", "split"),
-    RETRY_LATER.name: ("Retry later", "warning", "retry"),
-    POSTPONE.name: ("Postponed", "warning", "pause"),
-    MARK_CONFLICT.name: ("Conflict", "warning", "split"),
-    FAIL.name: ("Refused", "error", "cross"),
-    REJECT.name: ("Validation failed", "error", "alert"),
-    GIVE_UP.name: ("Given up", "error", "stop"),
-    "discarded": ("Discarded", "info", "info"),
-}
 STAGES = {"http_status": "HTTP status", "json": "Parseable JSON", "required": "Required fields", "types": "Data types",
           "rules": "Business rules", "version": "Version", "checksum": "Checksum"}  # fmt: skip
 
@@ -58,38 +47,6 @@ def outcome_badge(outcome: str) -> SafeString:
     """Return what an attempt came to as a badge: icon, word, colour."""
     label, tone, name = OUTCOMES.get(outcome, (outcome.replace("_", " ").capitalize(), "info", "info"))
     return format_html('<span class="badge badge--{}">{}{}</span>', tone, icon(name), label)
-
-
-class OutcomeFilter(admin.SimpleListFilter):
-    """Exchanges by what their attempt came to."""
-
-    title = "outcome"
-    parameter_name = "outcome"
-
-    def lookups(self, request: HttpRequest, model_admin: ModelAdmin) -> list[tuple[str, str]]:
-        """Offer all failures, then each outcome."""
-        return [("failed", "All failures"), *((name, label) for name, (label, _, _) in OUTCOMES.items())]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        """Keep those with the chosen outcome."""
-        if self.value() == "failed":
-            return queryset.filter(outcome__in=[RETRY_LATER.name, GIVE_UP.name, FAIL.name, REJECT.name])
-        return queryset.filter(outcome=self.value()) if self.value() else queryset
-
-
-class FinalFilter(admin.SimpleListFilter):
-    """The last exchange of each attempt only."""
-
-    title = "exchanges"
-    parameter_name = "exchanges"
-
-    def lookups(self, request: HttpRequest, model_admin: ModelAdmin) -> list[tuple[str, str]]:
-        """Offer one row an attempt."""
-        return [("final", "Last of each attempt")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        """Keep the final ones."""
-        return queryset.filter(final=True) if self.value() == "final" else queryset
 
 
 class KindFilter(admin.SimpleListFilter):
@@ -164,7 +121,7 @@ class SyncLogAdmin(_ReadOnly):
     permission = "sync.view_synclog"
     change_list_template = "sync/log_list.html"
     list_display = ("when", "outcome_words", "record_link", "exchange", "answer", "duration", "problem")
-    list_filter = (OutcomeFilter, ConflictResourceFilter, FinalFilter)
+    list_filter = (OutcomeFilter, SinceFilter, ErrorFilter, RemoteFilter, ConflictResourceFilter, FinalFilter)
     list_select_related = ("record", "resource")
     search_fields = ("record__title", "record__external_id", "url", "detail", "correlation_id")
     search_help_text = "Record, address, problem or correlation id"

@@ -1,4 +1,4 @@
-"""The filters of the record list: resource, status, owner, age, deleted.
+"""The filters of the record list: remote, resource, status, owner, age, deleted.
 
 Owns: their parameters (also used by links elsewhere) and what each selects. Guarantees: a value nobody offers selects
 nothing special; every filter stands in the address.
@@ -15,7 +15,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from syncportal.kernel.clock import db_now
-from syncportal.remote.models import Resource
+from syncportal.remote.models import Remote, Resource
 from syncportal.sync.models import Record
 from syncportal.sync.querysets import sees_everything
 from syncportal.sync.states import CLAIMABLE, IN_FLIGHT, STOPPED, Status
@@ -43,6 +43,24 @@ class ResourceFilter(admin.SimpleListFilter):
         return queryset.filter(resource__slug=self.value()) if self.value() else queryset
 
 
+class RemoteFilter(admin.SimpleListFilter):
+    """Rows of one remote's resources."""
+
+    title = "remote"
+    parameter_name = "remote"
+
+    def lookups(self, request: HttpRequest, model_admin: ModelAdmin) -> Choices:
+        """Offer every remote by name; with a single one there is nothing to choose."""
+        found = [(slug, name or slug) for slug, name in Remote.objects.values_list("slug", "name")]
+        return found if len(found) > 1 or self.value() else []
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        """Keep the rows of the chosen remote."""
+        if not self.value():
+            return queryset
+        return queryset.filter(resource__in=list(Resource.objects.filter(remote__slug=self.value())))
+
+
 class StatusFilter(admin.SimpleListFilter):
     """Records in one status, or in a group of them."""
 
@@ -50,8 +68,9 @@ class StatusFilter(admin.SimpleListFilter):
     parameter_name = "status"
 
     def lookups(self, request: HttpRequest, model_admin: ModelAdmin) -> Choices:
-        """Offer two groups first, then each status."""
-        return [("stopped", "Needs a person"), ("moving", "Under way"), *Status.choices]
+        """Offer three groups first, then each status."""
+        groups = [("stopped", "Needs a person"), ("moving", "Under way"), ("waiting", "Waiting for a worker")]
+        return [*groups, *Status.choices]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         """Keep the records in the chosen status."""
@@ -60,6 +79,8 @@ class StatusFilter(admin.SimpleListFilter):
                 return queryset.filter(job__status__in=sorted(STOPPED))
             case "moving":
                 return queryset.filter(job__status__in=sorted(IN_FLIGHT))
+            case "waiting":
+                return queryset.filter(job__status__in=sorted(CLAIMABLE))
             case value if value in Status.values:
                 return queryset.filter(job__status=value)
         return queryset

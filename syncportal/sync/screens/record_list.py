@@ -27,6 +27,7 @@ from syncportal.sync.screens.record_filters import (
     AgeFilter,
     DeletedFilter,
     OwnerFilter,
+    RemoteFilter,
     ResourceFilter,
     StatusFilter,
     search_condition,
@@ -46,7 +47,7 @@ class RecordAdmin(ModelAdmin):
     change_list_template = "sync/record_list.html"
     list_display = ("record", "status", "external", "resource_name", "owner_name", "age", "problem")
     list_display_links = None
-    list_filter = (StatusFilter, ResourceFilter, OwnerFilter, AgeFilter, DeletedFilter)
+    list_filter = (StatusFilter, RemoteFilter, ResourceFilter, OwnerFilter, AgeFilter, DeletedFilter)
     list_select_related = ("job", "resource", "owner")
     list_per_page = 50
     list_max_show_all = 200

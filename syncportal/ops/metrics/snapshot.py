@@ -1,0 +1,167 @@
+"""One look at everything: the numbers of the dashboard, of the API's summary and of /metrics, limited to a scope.
+
+Owns: `snapshot`. Guarantees: one set of frozen values, a constant number of queries whatever the number of rows; ages
+are measured by the database's time. Does not: keep anything; the truth is in the tables.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Count, Min
+
+from reconciliation.models import Discrepancy
+from rollback import metrics as compensations
+from rollback.metrics import TaskNumbers
+from syncportal.ops import heartbeat
+from syncportal.ops.heartbeat import Worker
+from syncportal.ops.metrics import recent, remotes, traffic
+from syncportal.ops.metrics.recent import RecentError
+from syncportal.ops.metrics.remotes import RemoteState
+from syncportal.ops.metrics.scope import Scope
+from syncportal.ops.metrics.traffic import Traffic
+from syncportal.ops.models import Duty
+from syncportal.remote.models import Remote, Resource
+from syncportal.sync import record_counts
+from syncportal.sync.record_counts import Standing
+from syncportal.sync.states import IN_FLIGHT, LOOKS, STOPPED, Status
+from syncportal.sync.windows import DEFAULT, Window
+
+
+@dataclass(frozen=True, slots=True)
+class StatusCount:
+    """How many records have a status; `start` and `share` are percent of all, for charts."""
+
+    status: str
+    label: str
+    icon: str
+    count: int
+    start: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How far a new installation has come."""
+
+    remotes: int
+    resources: int
+    first_resource_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What there is to know at `taken_at`. Lists that the viewer may not see are empty."""
+
+    taken_at: datetime
+    scope: Scope
+    total: int
+    statuses: tuple[StatusCount, ...]
+    traffic: Traffic
+    due: int
+    oldest_due_at: datetime | None
+    open_conflicts: int
+    oldest_conflict_at: datetime | None
+    open_discrepancies: int
+    tasks: TaskNumbers
+    recent_errors: tuple[RecentError, ...]
+    remotes: tuple[RemoteState, ...]
+    workers: tuple[Worker, ...]
+    duties: tuple[Duty, ...]
+    setup: Setup | None
+
+    def count(self, *statuses: str) -> int:
+        """Return how many records have one of the statuses."""
+        return sum(one.count for one in self.statuses if one.status in statuses)
+
+    @property
+    def backlog(self) -> int:
+        """Return how many records are under way: pending, being sent, or waiting for a retry."""
+        return self.count(*IN_FLIGHT)
+
+    @property
+    def stopped(self) -> int:
+        """Return how many records stand still until a person acts."""
+        return self.count(*STOPPED)
+
+    @property
+    def dead_letters(self) -> int:
+        """Return how many records have no attempt left."""
+        return self.count(Status.DEAD_LETTER)
+
+    @property
+    def overdue_s(self) -> int:
+        """Return for how many seconds the oldest due record has been due."""
+        return max(0, round((self.taken_at - self.oldest_due_at).total_seconds())) if self.oldest_due_at else 0
+
+    @property
+    def worker_alive(self) -> bool:
+        """Tell whether any worker beats."""
+        return any(worker.alive for worker in self.workers)
+
+    @property
+    def silent_since(self) -> datetime | None:
+        """Return when the last worker was seen, None when there never was one or one is alive."""
+        return None if self.worker_alive else max((worker.seen_at for worker in self.workers), default=None)
+
+
+def snapshot(scope: Scope, *, now: datetime, window: Window = DEFAULT) -> Snapshot:
+    """Return the numbers of a scope, the window's and those of this moment `now` (the database's time)."""
+    everywhere = record_counts.where_they_stand(now=now) if scope.everything else {}
+    here = {pk: one for pk, one in everywhere.items() if scope.resources is None or pk in scope.resources}
+    standing = list(here.values()) if scope.everything else [_own_standing(scope, now)]
+    counts = {status: sum(one.counts.get(status, 0) for one in standing) for status in Status}
+    total = sum(counts.values())
+    passed = traffic.read(scope, window=window, now=now)
+    conflicts = scope.conflicts().open().order_by().aggregate(number=Count("pk"), oldest=Min("created_at"))
+    return Snapshot(
+        taken_at=now,
+        scope=scope,
+        total=total,
+        statuses=_shares(counts, total),
+        traffic=passed,
+        due=sum(one.due for one in standing),
+        oldest_due_at=min((one.oldest_due_at for one in standing if one.oldest_due_at), default=None),
+        open_conflicts=conflicts["number"],
+        oldest_conflict_at=conflicts["oldest"],
+        open_discrepancies=open_discrepancies(scope),
+        tasks=compensations.read(now=now, rows=scope.tasks(), ended=False),
+        recent_errors=recent.read(scope, traffic=passed),
+        remotes=remotes.read(scope, standing=here) if scope.user.has_perm("remote.view_remote") else (),
+        workers=heartbeat.seen(now),
+        duties=tuple(Duty.objects.all()) if scope.everything else (),
+        setup=_setup() if not total else None,
+    )
+
+
+def open_discrepancies(scope: Scope) -> int:
+    """Count the confirmed differences that wait for somebody."""
+    rows = Discrepancy.objects.visible_to(scope.user).open()
+    return (rows if scope.resources is None else rows.filter(resource_id__in=scope.resources)).count()
+
+
+def _own_standing(scope: Scope, now: datetime) -> Standing:
+    """Count one's own records row by row: they are few."""
+    jobs = scope.jobs().order_by()
+    due = jobs.due(now).aggregate(number=Count("pk"), oldest=Min("due_at"))
+    counts = dict(jobs.values_list("status").annotate(number=Count("pk")))
+    return Standing(counts, due["number"], due["oldest"])
+
+
+def _shares(counts: dict[Status, int], total: int) -> tuple[StatusCount, ...]:
+    shown, start = [], 0.0
+    for status in Status:
+        share = round(100 * counts[status] / total, 3) if total else 0.0
+        shown.append(StatusCount(status, str(status.label), LOOKS[status].icon, counts[status], round(start, 3), share))
+        start += share
+    return tuple(shown)
+
+
+def _setup() -> Setup:
+    first = Resource.objects.order_by("pk").values_list("pk", flat=True).first()
+    return Setup(Remote.objects.count(), Resource.objects.count(), first)
+
+
+def troubled(remote_states: Iterable[RemoteState]) -> tuple[RemoteState, ...]:
+    """Return the remotes that no call goes out to."""
+    return tuple(remote for remote in remote_states if remote.calls != remotes.RUNNING)
