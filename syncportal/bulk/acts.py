@@ -65,7 +65,8 @@ class Act:
 
     nouns: one and many. home: URL name of the list it starts from. may: whether the person may do it at all; scope:
     those rows among some that the person may act on. run: acts in the caller's transaction and tells what became of
-    every row. watch: how rows done earlier turned out (WAITING: not known yet), for ramps. form: asks for parameters.
+    every row. watch: how rows done earlier turned out (WAITING: not known yet), for ramps, and for acts that `follow`
+    every row to its end because they only ask for something. form: asks for parameters; has a property `parameters`.
     details: what else the preview counts over the rows, such as fields.
     """
 
@@ -81,6 +82,7 @@ class Act:
     run: Callable[[Batch], Mapping[int, Result]]
     targets: Callable[[Sequence[int]], Mapping[int, Target]]
     watch: Callable[[Sequence[int]], Mapping[int, Result]] | None = None
+    follow: bool = False
     form: type[forms.Form] | None = None
     details: "Callable[[Sequence[int], Parameters], Sequence[Part]] | None" = None
 

@@ -16,7 +16,7 @@ class State(models.TextChoices):
 
 
 class RowState(models.TextChoices):
-    """What became of one row. HANDED_OVER: done here, and a ramp waits to see how it turns out."""
+    """What became of one row. HANDED_OVER: asked for or sent, and its end is waited for."""
 
     WAITING = "waiting", "Not yet"
     HANDED_OVER = "handed_over", "Under way"

@@ -135,7 +135,7 @@ def _batch(operation_id: int, claim_no: int, act: Act, *, limit: int) -> _Step:
 
 
 def _watch(operation: BulkOperation, act: Act) -> str:
-    """Look how the rows that a ramp let go turned out; return why it has to stop, "" when it need not."""
+    """Look how the rows that were let go turned out; return why a ramp has to stop, "" when nothing has to."""
     if not operation.handed_over or act.watch is None:
         return ""
     rows = journal.handed_over(operation, limit=WATCHED)
@@ -143,7 +143,7 @@ def _watch(operation: BulkOperation, act: Act) -> str:
             if result.state != RowState.WAITING}  # fmt: skip
     journal.note(operation, rows, seen)
     failures = [result.outcome for result in seen.values() if result.state == RowState.FAILED]
-    if not failures:
+    if not failures or not operation.ramp:
         return ""
     return f"{len(failures)} of {operation.settled + operation.handed_over} let go so far failed: {failures[0]}"[:500]
 
@@ -159,7 +159,7 @@ def _results(operation: BulkOperation, act: Act, rows: list[BulkRow]) -> dict[in
             user_label=operation.user_label,
         )  # fmt: skip
         results |= act.run(batch)
-    if operation.ramp and act.watch is not None:
+    if (operation.ramp or act.follow) and act.watch is not None:
         over = Result(RowState.HANDED_OVER)
         results = {pk: over if result.state == RowState.DONE else result for pk, result in results.items()}
     return results

@@ -13,6 +13,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from reconciliation.models import Discrepancy
 from rollback import metrics as compensations
 from rollback import visibility
 from syncportal.sync import my_work
@@ -41,6 +42,11 @@ def dead_letters(request: HttpRequest) -> int:
 def failed_undos(request: HttpRequest) -> int:
     """Count the undos that wait for a person."""
     return visibility.tasks_of(request.user).filter(compensations.WAITING_FOR_PERSON).count()
+
+
+def open_discrepancies(request: HttpRequest) -> int:
+    """Count the differences that wait for a decision and that the person may see."""
+    return Discrepancy.objects.visible_to(request.user).open().count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,15 @@ NAV: tuple[Section, ...] = (
                 badge=failed_undos,
                 attention=True,
             ),
+            Entry(
+                _("Discrepancies"),
+                "alert",
+                "admin:reconciliation_discrepancy_changelist",
+                "sync.view_record",
+                badge=open_discrepancies,
+                attention=True,
+            ),
+            Entry(_("Reconciliation"), "sync", "admin:reconciliation_run_changelist", "sync.see_all_records"),
             Entry(_("Bulk operations"), "check", "admin:bulk_bulkoperation_changelist", "sync.view_record"),
             Entry(_("Sync log"), "log", "admin:sync_synclog_changelist", "sync.view_synclog"),
             Entry(_("Events"), "events", "admin:sync_event_changelist", "sync.view_event"),

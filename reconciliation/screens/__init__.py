@@ -1,0 +1,1 @@
+"""The admin's pages about reconciliation: parse, authorize, call one verb, render."""
