@@ -49,6 +49,7 @@ class Attempt:
         self.deadline, self.now, self.chance = deadline, now, chance
         self.exchanges: list[Logged] = []
         self.unsettled: tuple[Send, ...] = claim.sends
+        self.outdated: tuple[Send, ...] = ()
         self.sending: Send | None = None
         self.accepted = False
         self.learnt_id: str | None = None

@@ -29,6 +29,7 @@ class Next(StrEnum):
     REBASE = "rebase"
     CONFLICT = "conflict"
     WAIT = "wait"
+    FENCE = "fence"
     REREAD = "reread"
 
 
@@ -103,13 +104,27 @@ def judge(
             send for send in unsettled
             if send.content is None or spec.comparator.differing(send.content, shown.data)
         )  # fmt: skip
-        return Decision(Next.COMPLETE if ours else Next.SKIP, base=base, sends=unlike)
+        done = Decision(Next.COMPLETE if ours else Next.SKIP, base=base)
+        return _outdated(unlike, done=done, spec=spec, now=now, as_expected=as_expected) if unlike else done
     if as_expected and not spec.comparator.differing(claim.base or {}, shown.data):
         return Decision(Next.SEND, base=base, sends=unsettled)
     if claim.rebases >= MAX_REBASES:
         why = Conflict.Reason.PRECONDITION_FAILED if refused else Conflict.Reason.CONCURRENT_EDIT
         return Decision(Next.CONFLICT, base=base, sends=unsettled, why=why)
     return Decision(Next.REBASE, base=base, sends=unsettled)
+
+
+def _outdated(
+    sends: tuple[Send, ...], *, done: Decision, spec: ResourceSpec, now: datetime, as_expected: bool
+) -> Decision:
+    """Decide about sends that may still arrive and say something else than both sides do by now.
+
+    Writing once more under the present version lets the remote refuse them; where that cannot be, time settles them.
+    """
+    if as_expected:
+        return Decision(Next.FENCE, base=done.base, sends=sends)
+    until = settles_at(sends, spec=spec)
+    return Decision(Next.WAIT, sends=sends, until=until) if until is not None and now < until else done
 
 
 def _judge_delete(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
+from syncportal.kernel import pointer
 from syncportal.kernel.backoff import honour_retry_after, retry_delay_s
 from syncportal.remote import versions
 from syncportal.remote.client import Deadline
@@ -19,6 +20,7 @@ from syncportal.remote.errors import (
     Forbidden,
     InvalidResponse,
     Missing,
+    Rejected,
     RemoteError,
     Throttled,
     Unauthorized,
@@ -29,7 +31,7 @@ from syncportal.sync import states
 from syncportal.sync.answers import Attempt, Stop
 from syncportal.sync.claims import Claim, Outcome, Send
 from syncportal.sync.conflicts import unsent_changes
-from syncportal.sync.decisions import Decision, Next, judge, settles_at
+from syncportal.sync.decisions import Decision, Next, judge, settles_at, still_open
 from syncportal.sync.models import Conflict
 from syncportal.sync.states import Intent
 
@@ -106,6 +108,8 @@ class _Push(Attempt):
                 return self._write()
             case Next.WAIT:
                 return self._wait(decision)
+            case Next.FENCE:
+                return self._fence(decision, content)
             case Next.CONFLICT:
                 return self.conflict(decision.why, remote=content, base=decision.base, sends=decision.sends)
         if decision.next is Next.REBASE:
@@ -115,10 +119,40 @@ class _Push(Attempt):
         return self.outcome(verb, remote=content, base=decision.base, reason=reason, sends=decision.sends)
 
     def _wait(self, decision: Decision) -> Outcome:
-        detail = "A write of ours may still arrive; without conditional writes only time settles that."
+        detail = "A write of ours may still arrive, and the remote would not refuse it; only time settles that."
         return self.outcome(
             states.POSTPONE, reason="settling", detail=detail, sends=self.claim.sends, due_at=decision.until
         )
+
+    def _fence(self, decision: Decision, content: RemoteObject) -> Outcome:
+        """Write what both sides say once more, so that the outdated sends are refused if they still arrive.
+
+        A remote that refuses that, or whose version does not move, leaves only time to settle them.
+        """
+        self.unsettled = self.outdated = decision.sends
+        agreed = self.outcome(states.COMPLETE, remote=content, base=decision.base, reason="read_back")
+        try:
+            outcome = self._write()
+        except Rejected as error:
+            self.log(error.exchange)
+            self.sending, outcome = None, agreed
+        if outcome.verb is not states.COMPLETE or outcome.remote is None:
+            return outcome
+        left = still_open(decision.sends, outcome.remote.version, spec=self.spec, now=self.now)
+        until = settles_at(left, spec=self.spec)
+        if until is not None and self.now < until:
+            return self._wait(Decision(Next.WAIT, until=until))
+        return replace(outcome, reason="fenced", exchanges=tuple(self.exchanges))
+
+    def _known(self) -> dict:
+        """Return what an update is written over: where a fence is needed, what the outdated sends would leave."""
+        known: dict = self.claim.base or {}
+        for send in self.outdated:
+            content = send.content or {}
+            for field in self.spec.comparator.differing(content, self.claim.data):
+                value = pointer.get(content, field)
+                known = pointer.remove(known, field) if value is pointer.MISSING else pointer.put(known, field, value)
+        return known
 
     def _missing(self) -> Outcome:
         """Decide what it means that the object is not there: never from one read alone."""
@@ -231,7 +265,7 @@ class _Push(Attempt):
         return self.client.update(
             target,
             data=data,
-            base=claim.base or {},
+            base=self._known(),
             expected_version=claim.version,
             idempotency_key=send.key,
             deadline=self.deadline,

@@ -12,8 +12,8 @@ def test_a_claim_with_nothing_to_say_whose_worker_died_is_settled_by_the_read_ba
     assert (decision.next, decision.sends) == (Next.COMPLETE, ())
 
 
-def test_a_send_of_other_content_stays_open_while_the_version_it_expects_stands() -> None:
+def test_a_send_of_other_content_is_fenced_while_the_version_it_expects_stands() -> None:
     other = a_send({**BASE, "name": "Bea"}, version="8")
     claim = a_claim(BASE, BASE, version="8", sends=(other,))
     decision = judge(claim, shown(BASE), spec=spec_of(), now=T0)
-    assert (decision.next, decision.sends) == (Next.COMPLETE, (other,))
+    assert (decision.next, decision.sends) == (Next.FENCE, (other,))

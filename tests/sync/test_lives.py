@@ -190,6 +190,13 @@ class Lives(RuleBasedStateMachine):
         if name == "ours":
             self.wanted[pk]["ours"] = value
 
+    @rule(which=st.booleans())
+    def somebody_takes_an_edit_back(self, which: bool) -> None:
+        pk = self.pick(which)
+        value = (Record.objects.get(pk=pk).base or {}).get("ours")
+        local.save(local.Edit(pk, {"ours": value}), actor=PERSON)
+        self.wanted[pk]["ours"] = value
+
     @rule(which=st.booleans(), name=st.sampled_from(["theirs", "both"]))
     def somebody_edits_there(self, which: bool, name: str) -> None:
         pk, value = self.pick(which), self.value()
@@ -278,6 +285,7 @@ class Lives(RuleBasedStateMachine):
         for record in Record.objects.filter(pk__in=self.wanted).select_related("job"):
             waiting = record.job.status in CLAIMABLE or record.job.status == Status.PROCESSING
             if record.job.status in AGREED:
+                assert not record.job.in_doubt
                 assert not self.spec.comparator.differing(record.base, record.data)
             else:
                 assert waiting or record.job.status in STOPPED
