@@ -53,18 +53,42 @@ def three_way(
         if not changed_here or comparator.same(field, here, there):
             continue
         ours.append(field)
-        rule = policy(field) if policy and changed_there else MANUAL
+        parent = _array_between(merged, local, field)
+        reshaped = parent is not None and _array_between(origin, remote, field) is not None
+        rule = policy(field) if policy and (changed_there or reshaped) else MANUAL
         if rule == REMOTE_WINS:
             continue
-        merged = pointer.put(merged, field, here)
-        if changed_there and rule != LOCAL_WINS:
+        merged = carry(merged, field, local)
+        if (changed_there or reshaped) and rule != LOCAL_WINS:
             conflicts.append(field)
     for field in comparator.uncompared(origin, local, remote):
         before, here, there = (pointer.get(side, field) for side in (origin, local, remote))
         if here != before and there == before:
             ours.append(field)
-            merged = pointer.put(merged, field, here)
+            merged = carry(merged, field, local)
     return Merge(merged, tuple(conflicts), tuple(ours), tuple(theirs))
+
+
+def carry(document: Json, at: str, source: Json) -> Json:
+    """Return `document` with what `source` holds at a place.
+
+    Where one of them has an array on the way there and the other has not, the value cannot stand in it: the whole of
+    `source` at that array's place is taken.
+    """
+    parent = _array_between(document, source, at)
+    where = at if parent is None else parent
+    changed: Json = pointer.put(document, where, pointer.get(source, where))
+    return changed
+
+
+def _array_between(a: Json, b: Json, at: str) -> str | None:
+    """Return the first place above `at` where exactly one of two objects has an array."""
+    tokens = pointer.parse(at)
+    for depth in range(1, len(tokens)):
+        parent = pointer.build(tokens[:depth])
+        if isinstance(pointer.get(a, parent), list) != isinstance(pointer.get(b, parent), list):
+            return parent
+    return None
 
 
 def rules_of(policy: PolicySpec) -> Callable[[str], str] | None:
@@ -105,5 +129,5 @@ def own_traces(base: Json | None, sends: Iterable[Json | None], remote: Json, *,
         if comparator.same(field, pointer.get(effective, field), there):
             continue
         if any(comparator.same(field, pointer.get(content, field), there) for content in contents):
-            effective = pointer.put(effective, field, there)
+            effective = carry(effective, field, remote)
     return effective

@@ -12,11 +12,12 @@ from typing import Any
 
 from syncportal.kernel import doorbell, pointer
 from syncportal.kernel.clock import db_now
+from syncportal.kernel.pointer import PointerError
 from syncportal.kernel.tx import atomic_retry
 from syncportal.remote.spec import ResourceSpec, spec_for
 from syncportal.sync import conflict_store, events, holders, records, transitions
 from syncportal.sync.claims import Json
-from syncportal.sync.conflicts import three_way
+from syncportal.sync.conflicts import carry, three_way
 from syncportal.sync.events import Actor, Fact, Kind
 from syncportal.sync.models import Conflict, SyncJob
 from syncportal.sync.records import RecordState
@@ -140,7 +141,7 @@ def _wanted(state: RecordState, conflict: Conflict, decision: Decision, *, spec:
         raise AlreadyResolved
     if (decision.revision, decision.remote_version) != (state.revision, conflict.remote_version):
         raise StaleView
-    wanted = _decide(state, conflict, decision, spec=spec)
+    wanted = decided(state, conflict, decision, spec=spec)
     if decision.action is Action.MERGE:
         problems = edit_problems(wanted.data, spec=spec, before=conflict.remote or {})
         if problems:
@@ -148,7 +149,8 @@ def _wanted(state: RecordState, conflict: Conflict, decision: Decision, *, spec:
     return wanted
 
 
-def _decide(state: RecordState, conflict: Conflict, decision: Decision, *, spec: ResourceSpec) -> RecordState:
+def decided(state: RecordState, conflict: Conflict, decision: Decision, *, spec: ResourceSpec) -> RecordState:
+    """Return the state that a decision leads to; pure. Raises ImpossibleDecision."""
     if conflict.remote is None:
         return _decide_deleted_remote(state, decision.action, spec=spec)
     seen = replace(state, base=conflict.remote, version=conflict.remote_version)
@@ -192,11 +194,14 @@ def _merged(local: Json, conflict: Conflict, decision: Decision, *, spec: Resour
         if at not in known:
             problems.append(Problem(at, "unknown_field", "The conflict has no such field."))
         elif choice in ("local", "remote"):
-            data = pointer.put(data, at, pointer.get(local if choice == "local" else remote, at))
+            data = carry(data, at, local if choice == "local" else remote)
         elif any(pointer.matches(at, own) for own in spec.id_pointers):
             problems.append(Problem(at, "immutable", "The id of an object cannot be changed."))
         elif isinstance(choice, Mapping) and choice.keys() == {"value"}:
-            data = pointer.put(data, at, choice["value"])
+            try:
+                data = pointer.put(data, at, choice["value"])
+            except PointerError:
+                problems.append(Problem(at, "invalid_choice", "A list stands here; choose one of the two sides."))
         else:
             problems.append(Problem(at, "invalid_choice", 'Use "local", "remote" or {"value": …}.'))
     if problems:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from syncportal.remote.equality import Comparator
 from syncportal.remote.knobs import PolicySpec
-from syncportal.sync.conflicts import own_traces, rules_of, three_way, unsent_changes
+from syncportal.sync.conflicts import carry, own_traces, rules_of, three_way, unsent_changes
 
 PLAIN = Comparator()
 leaves = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["", "a", "b"]) | st.just(1.5)
@@ -114,6 +114,17 @@ def test_a_nested_object_is_one_field_unless_deeper_places_are_compared() -> Non
     deep = Comparator(compared=("/address/city", "/address/zip"))
     result = three_way(base, local, remote, comparator=deep)
     assert result.conflicts == () and result.data == {"address": {"city": "B", "zip": 2}}
+
+
+def test_a_place_that_the_remote_turned_into_a_list_asks_a_person_and_can_be_decided_for_good() -> None:
+    deep = Comparator(compared=("/a/p",))
+    base, local, remote = {"a": {}}, {"a": {"p": 1}}, {"a": ["moved"]}
+    result = three_way(base, local, remote, comparator=deep)
+    assert result.conflicts == ("/a/p",) and result.data == local, "nothing local is lost"
+    assert three_way(base, local, remote, comparator=deep, policy=lambda at: "remote_wins").data == remote
+    assert three_way(base, local, remote, comparator=deep, policy=lambda at: "local_wins").data == local
+    assert carry(local, "/a/p", remote) == remote
+    assert not three_way(remote, local, remote, comparator=deep).conflicts, "once it is the base, ours is just a change"
 
 
 def test_places_that_are_not_compared_are_the_remotes_unless_only_we_changed_them() -> None:
