@@ -26,7 +26,7 @@ def database(kind: str) -> Iterator[dict[str, str]]:
             return
         from tests.postgres import running_server
 
-        with running_server() as url:
+        with running_server(durable=True) as url:
             yield {**common, "DATABASE_URL": url}
 
 

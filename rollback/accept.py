@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.db import IntegrityError
@@ -39,10 +39,15 @@ class RemoteUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A request on file. fresh: it was taken in just now and is to be carried out."""
+    """A request on file. fresh: it was taken in just now and is to be carried out, with what was stored for it.
+
+    groups: each with its steps in order. versions: as known when the records were held, by record id.
+    """
 
     request: GroupedUpdate
     fresh: bool
+    groups: tuple[tuple[Group, list[Step]], ...] = ()
+    versions: Mapping[int, str | None] = field(default_factory=dict)
 
 
 def earlier(plan: Plan, *, actor: Actor) -> GroupedUpdate | None:
@@ -68,7 +73,9 @@ def content_problems(
     known = {
         (slug, str(record.external_id)): record
         for slug, external_ids in wanted.items()
-        for record in Record.objects.filter(resource=resources[slug], external_id__in=external_ids)
+        for record in Record.objects.filter(resource=resources[slug], external_id__in=external_ids).only(
+            "external_id", "data", "owner_id", "deleted_at"
+        )
     }
     problems: list[Problem] = []
     for step in steps:
@@ -97,11 +104,15 @@ def accept(plan: Plan, resources: Mapping[str, Resource], *, actor: Actor) -> Ac
     """Store and hold everything, or nothing; raises RecordBusy, KeyReused or StillRunning."""
     request_id = plan.request_id or uuid.uuid4().hex
 
-    def store() -> GroupedUpdate:
-        return atomic_retry(lambda: _store(plan, resources, request_id=request_id, actor=actor, now=db_now()))
+    def store() -> Accepted:
+        # The first durable commit is the one before the first write, and takes this one to the disk with it: a power
+        # cut between the two forgets a request that has sent nothing.
+        return atomic_retry(
+            lambda: _store(plan, resources, request_id=request_id, actor=actor, now=db_now()), durable=False
+        )
 
     try:
-        return Accepted(store(), fresh=True)
+        return store()
     except (IntegrityError, RecordBusy) as refused:
         # The same request may just have been stored by somebody faster, who now holds its records.
         found = earlier(plan, actor=actor)
@@ -110,12 +121,10 @@ def accept(plan: Plan, resources: Mapping[str, Resource], *, actor: Actor) -> Ac
         if isinstance(refused, RecordBusy):
             raise
     # Another request made the record of an unknown object at the same moment: it is known, and held, now.
-    return Accepted(store(), fresh=True)
+    return store()
 
 
-def _store(
-    plan: Plan, resources: Mapping[str, Resource], *, request_id: str, actor: Actor, now: datetime
-) -> GroupedUpdate:
+def _store(plan: Plan, resources: Mapping[str, Resource], *, request_id: str, actor: Actor, now: datetime) -> Accepted:
     wanted: dict[int, list[str]] = {}
     for step in (step for group in plan.groups for step in group.steps):
         wanted.setdefault(resources[step.resource].pk, []).append(step.occurrence_id)
@@ -124,13 +133,15 @@ def _store(
     request, groups = journal.insert_request(
         plan, request_id=request_id, actor=actor, correlation_id=correlation.current(), now=now
     )
+    stored = []
     for planned, group in zip(plan.groups, groups, strict=True):
-        steps = [
+        steps = journal.insert_steps(
             _step(group, position, resources[step.resource], step, taken) for position, step in enumerate(planned.steps)
-        ]
-        journal.insert_steps(steps)
+        )
         transitions.hold([step.record_id for step in steps if step.record_id], holder=holder_of(group), now=now)
-    return request
+        stored.append((group, steps))
+    versions = {found.state.id: found.state.version for found in taken.values()}
+    return Accepted(request, True, tuple(stored), versions)
 
 
 def _step(

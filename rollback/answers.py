@@ -6,7 +6,7 @@ Everything is derived from the rows at the moment of asking, so `rolledBack` is 
 from collections.abc import Iterable
 from typing import Any
 
-from django.db.models import prefetch_related_objects
+from django.db.models import Prefetch, prefetch_related_objects
 
 from rollback.models import CompensatingTask, Group, GroupedUpdate, Step
 from rollback.states import OPEN_TASKS, GroupStatus, StepStatus, TaskStatus
@@ -19,6 +19,9 @@ ORDER = (
 )  # fmt: skip
 _UNDONE = frozenset({GroupStatus.REJECTED, GroupStatus.ROLLED_BACK, GroupStatus.COMPENSATED})
 _UNDECIDED = frozenset({GroupStatus.APPLIED, GroupStatus.RUNNING})
+_CONTENTS = ("changes", "snapshot", "intended", "applied", "task__snapshot", "task__applied", "task__looked_at",
+             "task__outstanding", "task__last_error")  # fmt: skip
+_SHOWN_STEPS = Prefetch("groups__steps", Step.objects.select_related("task").defer(*_CONTENTS))
 _SHOWN_WHILE_RUNNING = {StepStatus.PLANNED: StepStatus.UNTOUCHED, StepStatus.SENT: StepStatus.UNKNOWN}
 
 
@@ -51,7 +54,7 @@ def http_status(statuses: Iterable[str]) -> int:
 
 def render(request: GroupedUpdate) -> Json:
     """Return the request with its groups, results in the request's order and open tasks, as it stands now."""
-    prefetch_related_objects([request], "groups__steps__task")  # no query where a list has fetched them
+    prefetch_related_objects([request], "groups", _SHOWN_STEPS)  # no query where a list has fetched them
     groups = [_group(group) for group in sorted(request.groups.all(), key=lambda group: group.position)]
     statuses = [group["status"] for group in groups]
     count = sum(group["reconciliationTaskCount"] for group in groups)

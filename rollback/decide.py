@@ -42,8 +42,9 @@ def take_snapshots(
     locked: Mapping[int, RecordState],
     now: datetime,
 ) -> None:
-    """Advance the records to what was read: a snapshot is a read like any other."""
-    holding.advance(_readings(steps, {pk: read.shown for pk, read in reads.items()}, specs, locked=locked), now=now)
+    """Advance the records to what was read: a snapshot is a read like any other, but most show nothing new."""
+    readings = _readings(steps, {pk: read.shown for pk, read in reads.items()}, specs, locked=locked)
+    holding.advance([reading for reading in readings if not reading.shows_nothing_new], now=now)
 
 
 def _readings(
@@ -88,18 +89,18 @@ def _remove_placeholders(steps: Sequence[Step], locked: Mapping[int, RecordState
 
 def apply(
     group: Group,
+    steps: Sequence[Step],
     unwritten: Sequence[StepEnd],
     ends: Mapping[int, Sent],
     specs: Mapping[int, ResourceSpec],
     *,
     now: datetime,
 ) -> bool:
-    """Decide that everything is applied: the records advance and are given back."""
-    steps = list(group.steps.order_by("position"))
+    """Decide that everything is applied: the records advance and are given back. steps: all, in order."""
     locked = records.lock(step.record_id for step in steps if step.record_id)
     if not journal.apply(group, now=now):
         return False
-    journal.mark_ended(unwritten)
+    journal.advance_steps(unwritten, now=now)
     holding.advance(_readings(steps, {pk: sent.shown for pk, sent in ends.items()}, specs, locked=locked), now=now)
     _log(steps, {pk: sent.exchanges for pk, sent in ends.items()}, "group_applied")
     holding.release(locked, holder=holder_of(group), now=now)
@@ -127,7 +128,7 @@ def abort(
     sent = [step for step in journal_steps if _was_sent(step, ended.get(step.pk))]
     if not journal.abort(group, error=error, tasks=bool(sent), now=now):
         return False
-    journal.mark_ended(unwritten)
+    journal.advance_steps(unwritten, now=now)
     due_at = now + timedelta(seconds=settings.GROUP_BUDGET_S) if inline else now
     tasks = [
         _task(group, step, ended.get(step.pk), specs[step.resource_id], due_at=due_at, now=now)

@@ -2,21 +2,24 @@
 
 The forward phase ends at 60 % of the budget; the rest is for undoing. Before each call the intent
 and a renewed lease are committed; a lease that cannot be renewed means that recovery took over, so
-nothing more is sent. HTTP runs in pool threads, everything else on the caller's thread.
+nothing more is sent. Where several steps may be under way, one wave of them is written ahead while
+another is called. The database is used on the caller's thread only.
 """
 
 import uuid
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 
 from rollback import calls, compensate, decide, journal, reporting
+from rollback.accept import Accepted
 from rollback.budget import Budget
 from rollback.calls import Read, Sent, Target, problem
 from rollback.journal import Snapshot, StepEnd
-from rollback.models import Group, GroupedUpdate, Step
+from rollback.lanes import Lanes
+from rollback.models import Group, Step
 from rollback.reporting import Called
 from rollback.states import StepStatus
 from rollback.undo import Client
@@ -28,11 +31,16 @@ from syncportal.sync import records
 
 @dataclass(slots=True)
 class Running:
-    """One group under way: its row, its steps in order, and what was read for them."""
+    """One group under way: its row, its steps in order, what was read for them, and the calls of those written ahead.
+
+    first: the steps that were written ahead together with the snapshots.
+    """
 
     group: Group
     steps: list[Step]
+    lanes: Lanes = field(init=False)
     reads: dict[int, Read] = field(default_factory=dict)
+    first: list[Target] = field(default_factory=list)
     ends: dict[int, Sent] = field(default_factory=dict)
     error: dict | None = None
     by_id: dict[int, Step] = field(init=False)
@@ -46,16 +54,16 @@ class Lost(Exception):
 
 
 def carry_out(
-    request: GroupedUpdate,
+    accepted: Accepted,
     clients: Mapping[int, Client],
     *,
     budget: Budget,
     pool: Executor,
     clock: Callable[[], datetime] = db_now,
 ) -> None:
-    """Carry out every group of a fresh request. clients: by resource id, prepared outside any transaction."""
+    """Carry out every group of a request just accepted. clients: by resource id, prepared outside any transaction."""
     assert_outside_transaction()
-    _CarryOut(clients, budget=budget, pool=pool, clock=clock).run(request)
+    _CarryOut(clients, budget=budget, pool=pool, clock=clock).run(accepted)
 
 
 class _CarryOut:
@@ -67,18 +75,31 @@ class _CarryOut:
         self.clients, self.budget, self.pool, self.clock = clients, budget, pool, clock
         self.specs = {resource_id: client.spec for resource_id, client in clients.items()}
 
-    def run(self, request: GroupedUpdate) -> None:
-        groups = [Running(group, list(group.steps.all())) for group in request.groups.order_by("position")]
-        self._read_all(groups)
+    def run(self, accepted: Accepted) -> None:
+        groups = [self._running(group, steps) for group, steps in accepted.groups]
+        self._read_all(groups, accepted.versions)
         live = atomic_retry(lambda: self._keep_snapshots(groups))
-        for running in live:
-            try:
-                self._apply(running)
-            except Lost:
-                continue
+        undone = [running for running in live if not self._applied(running)]
         reporting.report(self._calls(groups), now=self.clock())
-        for running in live:
+        for running in undone:
             compensate.run_inline(running.group.pk, self.clients, budget=self.budget, clock=self.clock)
+
+    def _running(self, group: Group, steps: list[Step]) -> Running:
+        running = Running(group, steps)
+        running.lanes = Lanes(
+            partial(self._send, running),
+            pool=self.pool,
+            width=min(self.clients[step.resource_id].spec.policy.parallel for step in steps),
+            time_is_left=lambda: self.budget.forward_left() > 0,
+        )
+        return running
+
+    def _applied(self, running: Running) -> bool:
+        """Send a group's steps and decide; False when something may be left to undo."""
+        try:
+            return self._apply(running)
+        except Lost:
+            return False
 
     def _calls(self, groups: Sequence[Running]) -> list[Called]:
         """Return how every call went, reads before writes."""
@@ -92,9 +113,8 @@ class _CarryOut:
 
     # --- snapshots
 
-    def _read_all(self, groups: Sequence[Running]) -> None:
+    def _read_all(self, groups: Sequence[Running], versions: Mapping[int, str | None]) -> None:
         """Read every object of the request, concurrently; no transaction is open."""
-        versions = records.versions_of(step.record_id for running in groups for step in running.steps if step.record_id)
         waiting: dict[Future[Read], tuple[Running, int]] = {}
         for running in groups:
             for step in running.steps:
@@ -109,10 +129,13 @@ class _CarryOut:
         return calls.read_snapshot(target, client, deadline=self.budget.deadline(self.budget.forward_left()))
 
     def _keep_snapshots(self, groups: Sequence[Running]) -> list[Running]:
-        """Commit all snapshots; a group with one that failed is rejected at once. Returns the groups that go on."""
+        """Commit all snapshots, and the first group's first steps as sent; returns the groups that go on.
+
+        A group with a snapshot that failed is rejected at once.
+        """
         now = self.clock()
         locked = records.lock(step.record_id for running in groups for step in running.steps if step.record_id)
-        live = []
+        live: list[Running] = []
         for running in groups:
             failed = next((read for read in running.reads.values() if read.error is not None), None)
             if failed is not None:
@@ -122,57 +145,49 @@ class _CarryOut:
             if not journal.renew(running.group, now=now):
                 continue
             decide.take_snapshots(running.steps, running.reads, self.specs, locked=locked, now=now)
-            journal.keep_snapshots(
-                [
-                    Snapshot(step_id, read.shown.data, read.shown.version, read.intended)
-                    for step_id, read in running.reads.items()
-                    if read.shown is not None and read.intended is not None
-                ]
-            )
+            begins = not live and self.budget.forward_left() > 0
+            running.first = _targets(running, running.lanes.room) if begins else []
+            keys = {target.step_id: target.key for target in running.first}
+            snapshots = [
+                Snapshot(step_id, read.shown.data, read.shown.version, read.intended, keys.get(step_id, ""))
+                for step_id, read in running.reads.items()
+                if read.shown is not None and read.intended is not None
+            ]
+            journal.keep_snapshots(snapshots, now=now)
             live.append(running)
         return live
 
     # --- applying
 
-    def _apply(self, running: Running) -> None:
-        """Send the steps in order, at most `parallel` at once, and decide."""
-        if self.budget.forward_left() <= 0:
+    def _apply(self, running: Running) -> bool:
+        """Send the steps in order, at most `parallel` at once, and decide; True when all is applied."""
+        if not running.first and self.budget.forward_left() <= 0:
             error = problem("deadline", "The request's time was over before this group was begun.")
             atomic_retry(
                 lambda: decide.reject(running.group, running.steps, error=error, reads=running.reads, now=self.clock())
             )
-            return
-        parallel = min(self.clients[step.resource_id].spec.policy.parallel for step in running.steps)
-        waiting = deque(running.steps)
-        under_way: dict[Future[Sent], Target] = {}
+            return True
+        lanes, begun = running.lanes, len(running.first)
+        lanes.start(running.first)
         unwritten: list[StepEnd] = []
-        while waiting or under_way:
-            starting = self._next(running, waiting, room=parallel - len(under_way))
+        while True:
+            starting = _targets(running, lanes.room, begun) if self.budget.forward_left() > 0 else []
             if starting:
                 self._write_ahead(running, starting, unwritten)
-                unwritten = []
-                for target in starting:
-                    under_way[self._send(running, target)] = target
-            if not under_way:
+                unwritten, begun = [], begun + len(starting)
+                lanes.start(starting)
+            ended = lanes.ended()
+            if not ended and not starting:
                 break
-            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-            for future in done:
-                sent = future.result()
-                running.ends[under_way.pop(future).step_id] = sent
+            for sent in ended:
+                running.ends[sent.target.step_id] = sent
                 unwritten.append(_end(sent))
                 if sent.status is not StepStatus.APPLIED and running.error is None:
                     running.error = (sent.error or {}) | {"occurrenceId": sent.target.occurrence_id}
-        self._decide(running, unwritten)
-
-    def _next(self, running: Running, waiting: deque[Step], *, room: int) -> list[Target]:
-        """Return the steps to start now: none after a failure or past the forward deadline."""
-        if running.error is None and waiting and self.budget.forward_left() <= 0:
+        if running.error is None and len(running.ends) < len(running.steps):
             running.error = problem("deadline", "The request's time was over before every step was sent.")
-        if running.error is not None:
-            waiting.clear()
-            return []
-        chosen = [waiting.popleft() for _ in range(min(room, len(waiting)))]
-        return [replace(running.reads[step.pk].target, key=str(uuid.uuid4())) for step in chosen]
+        unwritten += [StepEnd(target.step_id, StepStatus.UNTOUCHED) for target in lanes.ready]
+        return self._decide(running, unwritten)
 
     def _write_ahead(self, running: Running, starting: Sequence[Target], ended: Sequence[StepEnd]) -> None:
         """Commit "applied k, sent k+1, lease renewed" before step k+1 is called."""
@@ -181,38 +196,41 @@ class _CarryOut:
             now = self.clock()
             if not journal.renew(running.group, now=now):
                 return False
-            journal.mark_ended(ended)
-            journal.mark_sent({target.step_id: target.key for target in starting}, now=now)
+            journal.advance_steps(ended, keys={target.step_id: target.key for target in starting}, now=now)
             return True
 
         if not atomic_retry(work):
+            running.lanes.stopped = True
             raise Lost
 
-    def _send(self, running: Running, target: Target) -> "Future[Sent]":
+    def _send(self, running: Running, target: Target) -> Sent:
         read = running.reads[target.step_id]
-        step = running.by_id[target.step_id]
         snapshot, intended = read.shown, read.intended
         if snapshot is None or intended is None:
             raise ValueError("a step is sent only after its snapshot")
         known = RemoteObject(target.occurrence_id, snapshot.data, snapshot.version)
-        client = self.clients[step.resource_id]
+        client = self.clients[running.by_id[target.step_id].resource_id]
+        deadline = self.budget.deadline(self.budget.left())
+        return calls.send_step(target, client, intended=intended, snapshot=known, deadline=deadline)
 
-        def send() -> Sent:
-            deadline = self.budget.deadline(self.budget.left())
-            return calls.send_step(target, client, intended=intended, snapshot=known, deadline=deadline)
-
-        return self.pool.submit(send)
-
-    def _decide(self, running: Running, unwritten: Sequence[StepEnd]) -> None:
-        error = running.error
+    def _decide(self, running: Running, unwritten: Sequence[StepEnd]) -> bool:
+        group, error = running.group, running.error
         if error is None:
-            atomic_retry(lambda: decide.apply(running.group, unwritten, running.ends, self.specs, now=self.clock()))
-            return
+            return atomic_retry(
+                lambda: decide.apply(group, running.steps, unwritten, running.ends, self.specs, now=self.clock())
+            )
         atomic_retry(
             lambda: decide.abort(
-                running.group, unwritten, self.specs, error=error, now=self.clock(), inline=True, ends=running.ends
+                group, unwritten, self.specs, error=error, now=self.clock(), inline=True, ends=running.ends
             )
         )
+        return False
+
+
+def _targets(running: Running, count: int, begun: int = 0) -> list[Target]:
+    """Return the next `count` steps to send, each with its key."""
+    chosen = running.steps[begun : begun + count]
+    return [replace(running.reads[step.pk].target, key=str(uuid.uuid4())) for step in chosen]
 
 
 def _target(step: Step, *, known_version: str | None) -> Target:

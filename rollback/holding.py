@@ -16,7 +16,7 @@ from syncportal.sync import conflict_store, open_conflicts, records, transitions
 from syncportal.sync.claims import Json
 from syncportal.sync.conflicts import unsent_changes
 from syncportal.sync.disputes import dispute
-from syncportal.sync.models import Conflict, Record, SyncJob
+from syncportal.sync.models import Conflict, SyncJob
 from syncportal.sync.records import RecordState
 from syncportal.sync.states import AGREED, Intent, Status
 from syncportal.sync.tasks import DRAIN
@@ -57,19 +57,17 @@ def take(
 
     wanted: external ids by resource id. Raises RecordBusy for rows that do not agree or are in use.
     """
-    known: dict[tuple[int, str], int] = {}
-    for resource_id, external_ids in wanted.items():
-        rows = Record.objects.filter(resource_id=resource_id, external_id__in=list(external_ids))
-        known |= {(resource_id, str(external_id)): pk for pk, external_id in rows.values_list("pk", "external_id")}
+    locked = records.lock_objects(wanted)
+    known = {(state.resource_id, str(state.external_id)): state for state in locked.values()}
     missing = sorted(
         (resource_id, external_id)
         for resource_id, external_ids in wanted.items()
         for external_id in external_ids
         if (resource_id, external_id) not in known
     )
-    made = _placeholders(missing, resources, now=now)
-    locked = records.lock([*known.values(), *made.values()])
-    jobs = SyncJob.objects.select_for_update().order_by("pk").in_bulk(list(locked))
+    made = _placeholders(missing, resources, now=now) if missing else {}
+    rows = SyncJob.objects.select_for_update().order_by("pk").only("status", "held_by", "in_doubt")
+    jobs = rows.in_bulk(list(locked))
     busy = [
         found
         for pk, state in locked.items()
@@ -77,12 +75,12 @@ def take(
     ]
     if busy:
         raise RecordBusy(busy)
-    return {key: Taken(locked[pk], key in made) for key, pk in (known | made).items()}
+    return {key: Taken(state, key in made) for key, state in (known | made).items()}
 
 
 def _placeholders(
     missing: list[tuple[int, str]], resources: Mapping[int, Resource], *, now: datetime
-) -> dict[tuple[int, str], int]:
+) -> dict[tuple[int, str], RecordState]:
     states = [
         RecordState(
             id=0, resource_id=resource_id, external_id=external_id, data={}, base=None, version=None, revision=1,
@@ -96,7 +94,7 @@ def _placeholders(
         for pk, (resource_id, _) in zip(ids, missing, strict=True)
     ]
     transitions.insert(jobs, now=now)
-    return dict(zip(missing, ids, strict=True))
+    return {key: replace(state, id=pk) for key, state, pk in zip(missing, states, ids, strict=True)}
 
 
 def _why_busy(state: RecordState, job: SyncJob, resource: Resource) -> Busy | None:
@@ -124,6 +122,13 @@ class Reading:
     base: Json | None
     spec: ResourceSpec
 
+    @property
+    def shows_nothing_new(self) -> bool:
+        """Tell whether the record holds exactly this already, and nothing of its own."""
+        state, shown = self.state, self.shown
+        agreed = state.deleted_at is None and state.data == state.base == shown.data
+        return agreed and state.version == shown.version
+
 
 def advance(readings: Iterable[Reading], *, now: datetime) -> set[int]:
     """Move locked records to content read from the remote, in one statement.
@@ -131,6 +136,8 @@ def advance(readings: Iterable[Reading], *, now: datetime) -> set[int]:
     Returns the records that wait for a person: their own edits clash with it, or their conflict was open already.
     """
     found = list(readings)
+    if not found:
+        return set()
     waiting = conflict_store.open_of([reading.state.id for reading in found])
     pairs = [(reading.state, _advanced(reading, waiting.get(reading.state.id), now=now)) for reading in found]
     changed = [after for before, after in pairs if after is not None and _content(after) != _content(before)]

@@ -57,8 +57,9 @@ def insert_steps(steps: Iterable[Step]) -> list[Step]:
 
 def renew(group: Group, *, now: datetime) -> bool:
     """Prolong a running group's lease; False: somebody recovered it, so nothing more may be sent."""
-    rows = Group.objects.filter(pk=group.pk, status=GroupStatus.RUNNING, claim_no=group.claim_no)
-    return bool(rows.update(lease_until=now + timedelta(seconds=GROUP_LEASE_S), updated_at=now))
+    until = now + timedelta(seconds=GROUP_LEASE_S)
+    row = {"pk": group.pk, "claim_no": group.claim_no, "lease_until": until, "updated_at": now}
+    return bool(update_rows(Group, [row], guard=("claim_no",), where="t.status = 'running'"))
 
 
 def _decide(group: Group, verb: Verb, status: GroupStatus, *, error: Json | None, now: datetime) -> bool:
@@ -134,37 +135,33 @@ def hand_over(group_id: int, *, now: datetime) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What was read before a step is applied, and what the step will send."""
+    """What was read before a step is applied, and what the step will send. key: not empty when it is sent next."""
 
     step_id: int
     data: Json
     version: str | None
     intended: Json
+    key: str = ""
 
 
-def keep_snapshots(snapshots: Sequence[Snapshot]) -> None:
-    """Commit the snapshots and the intended contents."""
+def keep_snapshots(snapshots: Sequence[Snapshot], *, now: datetime) -> None:
+    """Commit the snapshots and the intended contents, and write ahead the steps that have a key."""
     update_rows(
         Step,
         [
-            {"pk": s.step_id, "snapshot": s.data, "snapshot_version": s.version, "intended": s.intended}
+            {"pk": s.step_id, "snapshot": s.data, "snapshot_version": s.version, "intended": s.intended, "key": s.key,
+             "status": (StepStatus.SENT if s.key else StepStatus.PLANNED).value, "sent_at": now if s.key else None}
             for s in snapshots
         ],
-    )
-
-
-def mark_sent(keys: Mapping[int, str], *, now: datetime) -> None:
-    """Write ahead: these steps are about to be sent, each with its idempotency key."""
-    update_rows(
-        Step,
-        [{"pk": pk, "status": StepStatus.SENT.value, "key": key, "sent_at": now} for pk, key in keys.items()],
-        where="t.status = 'planned'",
-    )
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class StepEnd:
-    """What came of a sent step. applied and version: None unless the remote confirmed it."""
+    """What came of a step that was written ahead; untouched: it was never called after all.
+
+    applied and version: None unless the remote confirmed it.
+    """
 
     step_id: int
     status: StepStatus
@@ -173,16 +170,27 @@ class StepEnd:
     error: Json | None = None
 
 
-def mark_ended(ends: Sequence[StepEnd]) -> None:
-    """Commit what came of sent steps."""
+def advance_steps(ends: Sequence[StepEnd], *, keys: Mapping[int, str] | None = None, now: datetime) -> None:
+    """Commit what came of sent steps, and write ahead those that are sent next, each with its idempotency key."""
+    rows: list[dict[str, Any]] = [
+        {"pk": e.step_id, "status": e.status.value, "applied": e.applied, "applied_version": e.version,
+         "error": e.error, "key": "", "sent_at": None}
+        for e in ends
+    ]  # fmt: skip
+    rows += [
+        {"pk": pk, "status": StepStatus.SENT.value, "applied": None, "applied_version": None, "error": None,
+         "key": key, "sent_at": now}
+        for pk, key in (keys or {}).items()
+    ]  # fmt: skip
     update_rows(
         Step,
-        [
-            {"pk": e.step_id, "status": e.status.value, "applied": e.applied, "applied_version": e.version,
-             "error": e.error}
-            for e in ends
-        ],
-    )  # fmt: skip
+        rows,
+        where="v.status <> 'sent' OR t.status = 'planned'",
+        computed={
+            name: f"CASE WHEN v.status IN ('sent', 'untouched') THEN v.{name} ELSE t.{name} END"
+            for name in ("key", "sent_at")
+        },
+    )
 
 
 def set_step_status(step_ids: Iterable[int], status: StepStatus) -> None:

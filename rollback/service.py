@@ -97,5 +97,5 @@ def _carry_out(
         if not accepted.fresh:
             return Performed(accepted.request, replayed=True)
         pool: Executor = stack.enter_context(ThreadPoolExecutor(min(granted), thread_name_prefix="group"))
-        groups.carry_out(accepted.request, clients, budget=budget, pool=pool)
+        groups.carry_out(accepted, clients, budget=budget, pool=pool)
     return Performed(accepted.request)

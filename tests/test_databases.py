@@ -8,6 +8,8 @@ import pytest
 from django.contrib.auth.models import Group
 from django.db import connection
 
+from syncportal.kernel.tx import atomic_retry
+
 
 @pytest.mark.db
 @pytest.mark.django_db(transaction=True)
@@ -53,3 +55,24 @@ def test_sqlite_writes_ahead_in_full_and_postgres_has_timeouts() -> None:
             assert cursor.fetchone()[0] == "30s"
             cursor.execute("SHOW idle_in_transaction_session_timeout")
             assert cursor.fetchone()[0] == "30s"
+
+
+def _waits_for_the_disk() -> bool:
+    """Tell whether the next commit of this connection does."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute("PRAGMA synchronous")
+            return bool(cursor.fetchone()[0] == 2)
+        cursor.execute("SHOW synchronous_commit")
+        return bool(cursor.fetchone()[0] == "on")
+
+
+@pytest.mark.db
+@pytest.mark.django_db(transaction=True)
+def test_only_the_commit_that_says_so_does_not_wait_for_the_disk() -> None:
+    assert not atomic_retry(_waits_for_the_disk, durable=False)
+    assert _waits_for_the_disk()
+    assert atomic_retry(lambda: atomic_retry(_waits_for_the_disk, durable=False))
+    with pytest.raises(ZeroDivisionError):
+        atomic_retry(lambda: Group.objects.create(name="gone").pk / 0, durable=False)
+    assert _waits_for_the_disk() and not Group.objects.filter(name="gone").exists()

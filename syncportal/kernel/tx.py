@@ -7,13 +7,15 @@ an outer transaction: only the outermost one can be repeated.
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from django.db import OperationalError, connection, transaction
 
 T = TypeVar("T")
 
+_NORMAL = 1  # SQLite's: in WAL mode the log is written to the disk at checkpoints only
 _SERIALIZATION_FAILURE, _DEADLOCK, _LOCK_TIMEOUT = "40001", "40P01", "55P03"
 
 
@@ -35,14 +37,36 @@ def worth_repeating(error: OperationalError) -> bool:
     return "database is locked" in str(error) or "database table is locked" in str(error)
 
 
-def atomic_retry(work: Callable[[], T], *, attempts: int = 5) -> T:
+@contextmanager
+def _not_waiting_for_the_disk() -> Iterator[None]:
+    """Run the block in a transaction whose commit returns before the disk has it; an outer one's commit still waits."""
+    nested = connection.in_atomic_block
+    with connection.cursor() as cursor:
+        if nested or connection.vendor == "postgresql":
+            with transaction.atomic():
+                if not nested:
+                    cursor.execute("SET LOCAL synchronous_commit TO off")
+                yield
+            return
+        cursor.execute("PRAGMA synchronous")
+        usual = int(cursor.fetchone()[0])
+        cursor.execute(f"PRAGMA synchronous={min(usual, _NORMAL)}")
+        try:
+            with transaction.atomic():
+                yield
+        finally:
+            cursor.execute(f"PRAGMA synchronous={usual}")
+
+
+def atomic_retry(work: Callable[[], T], *, attempts: int = 5, durable: bool = True) -> T:
     """Run `work` in a transaction, again on lock trouble, and return its result.
 
-    `work` must not talk to anything but the database: it may run several times.
+    `work` must not talk to anything but the database: it may run several times. durable False: a power cut may undo
+    it, other processes see it all the same; for rows that mean nothing once their writer is gone.
     """
     for attempt in range(1, attempts + 1):
         try:
-            with transaction.atomic():
+            with transaction.atomic() if durable else _not_waiting_for_the_disk():
                 return work()
         except OperationalError as error:
             if connection.in_atomic_block or attempt == attempts or not worth_repeating(error):

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import models, transaction
-from django.db.models import Count, Q, Sum
+from django.db.models import Q
 
 from syncportal.kernel.tx import atomic_retry
 from syncportal.remote import breaker as arithmetic
@@ -87,7 +87,8 @@ def lease(
             ttl_s=ttl_s,
             unspent=unspent,
             waits=waits,
-        )
+        ),
+        durable=False,
     )
 
 
@@ -108,16 +109,22 @@ def _lease(
     if block is not None:
         return Grant(0, 0, block.reason, block.until)
     leases = SlotLease.objects.filter(remote_id=remote_id)
-    leases.filter(expires_at__lte=now).exclude(holder=holder).delete()
-    other = leases.exclude(holder=holder).aggregate(total=Sum("slots"), waiting=Count("pk", filter=Q(slots=0)))
-    others, waiting = other["total"] or 0, other["waiting"]
+    rows = {row.holder: row for row in leases}
+    mine = rows.pop(holder, None)
+    over = [row.pk for row in rows.values() if row.expires_at <= now]
+    if over:
+        leases.filter(pk__in=over, expires_at__lte=now).delete()
+    live = [row.slots for row in rows.values() if row.expires_at > now]
+    others, waiting = sum(live), live.count(0)
     slots = max(0, min(want, cap - others))
     if slots == 0:
         _wish(leases, remote_id=remote_id, holder=holder, waits=waits, now=now)
         return Grant(0, 0, waiting=waiting)
     expires_at = now + timedelta(seconds=ttl_s)
-    if not leases.filter(holder=holder).update(slots=slots, expires_at=expires_at):
+    if mine is None:
         SlotLease.objects.create(remote_id=remote_id, holder=holder, slots=slots, expires_at=expires_at)
+    else:
+        leases.filter(pk=mine.pk).update(slots=slots, expires_at=expires_at)
     grant = _take_tokens(
         gate, slots=slots, share=slots / (slots + others), per_second=per_second, now=now, unspent=unspent
     )
@@ -162,14 +169,15 @@ def extend(remote_id: int, *, holder: str, now: datetime, ttl_s: float = 30.0) -
             SlotLease.objects.filter(remote_id=remote_id, holder=holder, expires_at__gt=now).update(
                 expires_at=expires_at
             )
-        )
+        ),
+        durable=False,
     )
 
 
 def release(holder: str, *, remote_id: int | None = None) -> None:
     """Give a holder's slots back, of one remote or of all."""
     mine = Q(holder=holder) if remote_id is None else Q(holder=holder, remote_id=remote_id)
-    atomic_retry(lambda: SlotLease.objects.filter(mine).delete())
+    atomic_retry(lambda: SlotLease.objects.filter(mine).delete(), durable=False)
 
 
 def report(

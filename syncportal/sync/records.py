@@ -5,13 +5,15 @@ Owns how a record's row is inserted and changed: the revision that grows with ev
 (saving, settling, reading, resolving) compute new states and hand them over here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from django.db import connection
-from django.db.models import F, Func, JSONField, QuerySet, TextField, Value
+from django.db.models import F, Func, JSONField, Q, QuerySet, TextField, Value
 from django.db.models.functions import MD5, Cast
 
 from syncportal.kernel import pointer
@@ -78,6 +80,16 @@ def title_of(data: Json, external_id: str | None) -> str:
 def lock(record_ids: Iterable[int]) -> dict[int, RecordState]:
     """Lock the rows in ascending id (record before job, everywhere) and return their states."""
     rows = Record.objects.filter(pk__in=list(record_ids)).order_by("pk").select_for_update(no_key=True)
+    return {row[0]: RecordState(*row) for row in rows.values_list(*_COLUMNS)}
+
+
+def lock_objects(external_ids: Mapping[int, Iterable[str]]) -> dict[int, RecordState]:
+    """Lock the rows of remote objects in ascending id and return the states of those that are known.
+
+    external_ids: by resource id.
+    """
+    wanted = [Q(resource_id=resource_id, external_id__in=list(ids)) for resource_id, ids in external_ids.items()]
+    rows = Record.objects.filter(reduce(or_, wanted)).order_by("pk").select_for_update(no_key=True)
     return {row[0]: RecordState(*row) for row in rows.values_list(*_COLUMNS)}
 
 

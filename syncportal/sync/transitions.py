@@ -332,10 +332,13 @@ def settle_doubt(record_id: int, *, now: datetime) -> None:
 
 def hold(record_ids: Iterable[int], *, holder: str, now: datetime) -> set[int]:
     """Keep agreed records for a group or task; return those taken (the caller wants all or none)."""
-    free = _moving(record_ids, states.HOLD).filter(held_by="", in_doubt=False)
-    ids = set(free.select_for_update().order_by("pk").values_list("pk", flat=True))
-    SyncJob.objects.filter(pk__in=ids).update(held_by=holder, held_at=now, updated_at=now)
-    return ids
+    sources = sorted(states.HOLD.sources)
+    return update_rows(
+        SyncJob,
+        [{"pk": pk, "held_by": holder, "held_at": now, "updated_at": now} for pk in record_ids],
+        where=f"t.held_by = '' AND NOT t.in_doubt AND t.status IN ({', '.join(['%s'] * len(sources))})",
+        params=sources,
+    )
 
 
 def release(record_ids: Iterable[int], *, holder: str, now: datetime) -> int:

@@ -11,17 +11,18 @@ from tests.crash.remote import Fault, ThirdParty
 from tests.crash.world import Base, Scenario, prepared
 
 SHARDS = 12
-SAMPLED = 6_600
+SAMPLED = 6_756
 SEED = 20260302
-CORE_RUNS = 2_226
+CORE_RUNS = 2_072
 POINTS = {
-    "both applied": (Scenario(), 37),
-    "the second refused, the first undone": (Scenario(faults=((3, Fault.REJECTED),)), 56),
-    "the second unknown, both undone": (Scenario(faults=((3, Fault.APPLIED_TIMEOUT),)), 76),
+    "both applied": (Scenario(), 32),
+    "the second refused, the first undone": (Scenario(faults=((3, Fault.REJECTED),)), 51),
+    "the second unknown, both undone": (Scenario(faults=((3, Fault.APPLIED_TIMEOUT),)), 71),
     "rejected by its snapshots": (Scenario(faults=((1, Fault.FAULT),)), 17),
-    "both under way at once": (Scenario(mode="parallel"), 32),
-    "answers that show nothing": (Scenario(mode="mute"), 41),
-    "no conditional writes": (Scenario(mode="unconditional"), 41),
+    "both under way at once": (Scenario(mode="parallel"), 28),
+    "two under way, two written ahead, one later": (Scenario(mode="parallel", steps=5), 47),
+    "answers that show nothing": (Scenario(mode="mute"), 36),
+    "no conditional writes": (Scenario(mode="unconditional"), 36),
 }
 
 
@@ -43,6 +44,17 @@ def test_no_death_around_a_single_fault_breaks_a_promise(base: Base, shard: int)
         matrix.everywhere(base, scenario, tally)
     assert tally.bad == 0, _explained(tally)
     assert tally.crashed == tally.runs - len(matrix.families()[shard::SHARDS])
+
+
+@pytest.mark.parametrize("fault", [None, Fault.REJECTED, Fault.APPLIED_TIMEOUT])
+def test_no_death_while_steps_are_written_ahead_that_were_never_called_breaks_a_promise(
+    base: Base, fault: Fault | None
+) -> None:
+    tally = Tally()
+    faults = () if fault is None else ((6, fault),)
+    matrix.everywhere(base, Scenario(mode="parallel", steps=5, faults=faults), tally)
+    assert tally.bad == 0, _explained(tally)
+    assert tally.crashed == tally.runs - 1
 
 
 def test_the_single_faults_make_the_runs_that_are_promised(base: Base) -> None:

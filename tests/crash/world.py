@@ -15,6 +15,7 @@ from unittest.mock import MagicMock, patch
 from django.contrib.auth.models import User
 
 from rollback import accept, answers, compensate, groups
+from rollback.accept import Accepted
 from rollback.budget import Budget
 from rollback.models import GroupedUpdate
 from rollback.plan import Plan, PlannedGroup, PlannedStep
@@ -31,13 +32,14 @@ from tests.crash.remote import Call, FakeClient, FakeRemote, Fault, Stored, Thir
 
 T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 SETTLE_S = 30.0
-OBJECTS = ("A", "B", "C", "D")
+OBJECTS = ("A", "B", "C", "D", "E")
 START = {"x": 1, "y": 1, "z": 1}
 WANTED: Mapping[str, dict[str, Any]] = {
     "A": {"x": "ours-A"},
     "B": {"x": "ours-B", "z": None},
     "C": {"x": "ours-C", "new": "ours-C"},
     "D": {"x": "ours-D"},
+    "E": {"x": "ours-E"},
 }
 SCHEMA = {"type": "object", "properties": {"id": {"type": "string"}, "version": {"type": "integer"}, "x": {}, "y": {}}}
 MAX_ROUNDS = 80
@@ -285,11 +287,11 @@ class World:
 
     def perform(self, request_id: str = "request") -> None:
         """Accept and carry out; the negative controls replace this."""
-        request = self.accepted(request_id)
+        accepted = self.accepted(request_id)
         budget = self.budget or Budget(call_s=10, request_s=25)
-        groups.carry_out(request, self.clients, budget=budget, pool=self.pool, clock=self.clock)
+        groups.carry_out(accepted, self.clients, budget=budget, pool=self.pool, clock=self.clock)
 
-    def accepted(self, request_id: str) -> GroupedUpdate:
+    def accepted(self, request_id: str) -> Accepted:
         """Store the request and hold its records."""
         steps = tuple(
             PlannedStep(self.resource.slug, name, WANTED[name], None, f"/groups/0/updates/{n}")
@@ -297,7 +299,7 @@ class World:
         )
         plan = Plan(request_id, (PlannedGroup("g", steps),), False, "hash")
         actor = Actor("user", self.base.user_id, "user")
-        return accept.accept(plan, {self.resource.slug: self.resource}, actor=actor).request
+        return accept.accept(plan, {self.resource.slug: self.resource}, actor=actor)
 
     def edit(self, name: str) -> None:
         """Let a person edit a record's y, whoever holds the record."""

@@ -233,13 +233,13 @@ def test_an_edit_of_a_record_made_for_a_rejected_group_is_kept(unknown: Callable
     world.budget = Budget(call_s=10, request_s=25)
     keep = journal.keep_snapshots
 
-    def late_and_edited(snapshots: Any) -> None:
-        keep(snapshots)
-        object.__setattr__(world.budget, "began", world.budget.began - 16)
+    def and_edited(snapshots: Any, **rest: Any) -> None:
+        keep(snapshots, **rest)
         edit("B", x="edited")
 
+    during(world, 1, lambda: object.__setattr__(world.budget, "began", world.budget.began - 16))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journal, "keep_snapshots", late_and_edited)
+        patch.setattr(journal, "keep_snapshots", and_edited)
         world.run()
     assert group().status == "rejected"
     assert (record("B").data["x"], job("B").status, job("B").held_by) == ("edited", "PENDING", "")
