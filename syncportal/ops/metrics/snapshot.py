@@ -4,16 +4,18 @@ Owns: `snapshot`. Guarantees: one set of frozen values, a constant number of que
 are measured by the database's time. Does not: keep anything; the truth is in the tables.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from django.db.models import Count, Min
+from django.db.models import Count, Min, Q
 
 from reconciliation.models import Discrepancy
 from rollback import metrics as compensations
 from rollback.metrics import TaskNumbers
 from syncportal.ops import heartbeat
+from syncportal.ops.alerts.models import Alert
+from syncportal.ops.alerts.states import LIVE, RANK
 from syncportal.ops.heartbeat import Worker
 from syncportal.ops.metrics import recent, remotes, traffic
 from syncportal.ops.metrics.recent import RecentError
@@ -26,6 +28,8 @@ from syncportal.sync import record_counts
 from syncportal.sync.record_counts import Standing
 from syncportal.sync.states import IN_FLIGHT, LOOKS, STOPPED, Status
 from syncportal.sync.windows import DEFAULT, Window
+
+MOST_ALERTS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class Snapshot:
     open_discrepancies: int
     tasks: TaskNumbers
     recent_errors: tuple[RecentError, ...]
+    alerts: tuple[Alert, ...]
     remotes: tuple[RemoteState, ...]
     workers: tuple[Worker, ...]
     duties: tuple[Duty, ...]
@@ -93,6 +98,11 @@ class Snapshot:
     def overdue_s(self) -> int:
         """Return for how many seconds the oldest due record has been due."""
         return max(0, round((self.taken_at - self.oldest_due_at).total_seconds())) if self.oldest_due_at else 0
+
+    @property
+    def worst_alert(self) -> str:
+        """Return the severity of the worst open alert, "" when there is none."""
+        return max((alert.severity for alert in self.alerts), key=lambda severity: RANK[severity], default="")
 
     @property
     def worker_alive(self) -> bool:
@@ -127,6 +137,7 @@ def snapshot(scope: Scope, *, now: datetime, window: Window = DEFAULT) -> Snapsh
         open_discrepancies=open_discrepancies(scope),
         tasks=compensations.read(now=now, rows=scope.tasks(), ended=False),
         recent_errors=recent.read(scope, traffic=passed),
+        alerts=live_alerts(scope),
         remotes=remotes.read(scope, standing=here) if scope.user.has_perm("remote.view_remote") else (),
         workers=heartbeat.seen(now),
         duties=tuple(Duty.objects.all()) if scope.everything else (),
@@ -138,6 +149,20 @@ def open_discrepancies(scope: Scope) -> int:
     """Count the confirmed differences that wait for somebody."""
     rows = Discrepancy.objects.visible_to(scope.user).open()
     return (rows if scope.resources is None else rows.filter(resource_id__in=scope.resources)).count()
+
+
+def live_alerts(scope: Scope) -> tuple[Alert, ...]:
+    """Return the alerts that are not over and touch the scope, newest first; they tell about everybody's records."""
+    if not scope.everything:
+        return ()
+    rows = Alert.objects.filter(state__in=sorted(LIVE)).order_by("-id")
+    if scope.resource is not None:
+        elsewhere = Q(resource__isnull=False) & ~Q(resource=scope.resource)
+        rows = rows.exclude(elsewhere | (Q(remote__isnull=False) & ~Q(remote_id=scope.resource.remote_id)))
+    elif scope.remote is not None:
+        elsewhere = Q(resource__isnull=False) & ~Q(resource__remote=scope.remote)
+        rows = rows.exclude(elsewhere | (Q(remote__isnull=False) & ~Q(remote=scope.remote)))
+    return tuple(rows[:MOST_ALERTS])
 
 
 def _own_standing(scope: Scope, now: datetime) -> Standing:
@@ -160,8 +185,3 @@ def _shares(counts: dict[Status, int], total: int) -> tuple[StatusCount, ...]:
 def _setup() -> Setup:
     first = Resource.objects.order_by("pk").values_list("pk", flat=True).first()
     return Setup(Remote.objects.count(), Resource.objects.count(), first)
-
-
-def troubled(remote_states: Iterable[RemoteState]) -> tuple[RemoteState, ...]:
-    """Return the remotes that no call goes out to."""
-    return tuple(remote for remote in remote_states if remote.calls != remotes.RUNNING)

@@ -100,6 +100,7 @@ def page(seen: Snapshot) -> dict[str, Any]:
             "tasks": links.tasks("open"),
             "failed_tasks": links.tasks("failed_permanent"),
             "discrepancies": links.discrepancies(),
+            "alerts": address("admin:ops_alert_changelist"),
             "workers": address("admin:ops_heartbeat_changelist"),
             "remotes": address("admin:remote_remote_changelist"),
         },
@@ -137,6 +138,7 @@ def _banners(seen: Snapshot) -> list[str]:
     """Return what needs to be said first, the worst first; templates hold the words."""
     told = {
         "no_worker": not seen.worker_alive,
+        "alerts": bool(seen.alerts),
         "remotes": any(remote.calls != "running" for remote in seen.remotes),
         "success": _below_alarm(seen),
         "tasks": seen.tasks.waiting_for_person > 0,
