@@ -36,6 +36,9 @@ from django.test import Client  # noqa: E402
 from django.utils import timezone  # noqa: E402
 from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
+from reconciliation import engine, runs  # noqa: E402
+from reconciliation.models import Discrepancy  # noqa: E402
+from syncportal.bulk import journal, work  # noqa: E402
 from syncportal.demo import DemoMaster  # noqa: E402
 from syncportal.demo.spec import accounts, shifts  # noqa: E402
 from syncportal.ops import heartbeat  # noqa: E402
@@ -45,7 +48,7 @@ from syncportal.sync import drain as draining  # noqa: E402
 from syncportal.sync import local, pull, records, transitions  # noqa: E402
 from syncportal.sync.events import Actor  # noqa: E402
 from syncportal.sync.local import Edit  # noqa: E402
-from syncportal.sync.models import Conflict, Record, SyncLog  # noqa: E402
+from syncportal.sync.models import Conflict, Record, SyncJob, SyncLog  # noqa: E402
 from syncportal.sync.records import RecordState  # noqa: E402
 from syncportal.sync.states import Intent  # noqa: E402
 from syncportal.wsgi import application  # noqa: E402
@@ -112,6 +115,42 @@ def fill(master: DemoMaster, people: dict[str, User]) -> None:
         drain(later_s=seconds)
     local.save(Edit(rows["ACC-0016"].pk, {"city": "Tartu"}), actor=actor)
     heartbeat.beat(heartbeat.Beat("worker-1", 4711, "running", canary_age_s=2), now=timezone.now())
+
+
+def compare(master: DemoMaster, user: User) -> dict[str, str]:
+    """Compare both sides after edits outside, act on some in bulk, and return the pages that show it."""
+    resource = Resource.objects.get(slug="shifts")
+    policy = {"repair": dict.fromkeys(("version_drift", "data_mismatch"), "alert"), "lag_s": 0}
+    Resource.objects.filter(pk=resource.pk).update(config={**resource.config, "policy": policy})
+    resource.refresh_from_db()
+    actor = Actor("user", user.pk, user.username)
+    for number in range(1, 7):
+        master.edit(
+            "shifts", f"SH-{number:04d}", {"title": f"Moved by somebody else {HOSTILE}"[: 30 * number], "seats": 9}
+        )
+        run = runs.start(resource, actor=actor, dry_run=number == 6)
+        while engine.run_slice(run.pk, seconds=10).goes_on:
+            pass
+    found = list(Discrepancy.objects.order_by("pk").values_list("pk", flat=True))
+    failed = list(SyncJob.objects.filter(status__in=["DEAD_LETTER", "ERROR"]).values_list("pk", flat=True))
+    made = {}
+    for name, act, ids, ramp in (("draft", "discrepancies.take_remote", found, False),
+                                 ("running", "discrepancies.take_remote", found, False),
+                                 ("ramp", "records.requeue", failed, True)):  # fmt: skip
+        made[name] = journal.prepare(
+            journal.NewOperation(act, ids, user.pk, user.username, ramp=ramp), now=timezone.now()
+        ).pk
+        if name != "draft":
+            work.begin(made[name], parameters={})
+            work.run(made[name], seconds=5)
+    return {
+        "runs": "/admin/reconciliation/run/?resource=shifts",
+        "discrepancies": "/admin/reconciliation/discrepancy/",
+        "detail_run": f"/admin/reconciliation/run/{run.pk}/",
+        "detail_discrepancy": f"/admin/reconciliation/discrepancy/{found[-1]}/",
+        "bulk": "/admin/bulk/bulkoperation/",
+        **{f"detail_bulk_{name}": f"/admin/bulk/bulkoperation/{pk}/" for name, pk in made.items()},
+    }
 
 
 def many(count: int) -> None:
@@ -188,6 +227,7 @@ def main() -> None:
             "filtered": "/admin/sync/record/?status=stopped&resource=accounts",
             "nothing": "/admin/sync/record/?q=nothinglikethis",
         }
+        details |= compare(master, root)
         shoot(browser, url, root, {**lists, **details}, folder, "full")
         many(10_000)
         shoot(browser, url, root, {"start": "/admin/", "records": "/admin/sync/record/"}, folder, "many")

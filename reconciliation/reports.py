@@ -48,6 +48,11 @@ class Point:
     fixed: int
     state: str
 
+    @property
+    def label(self) -> str:
+        """Return the state in words."""
+        return str(RunState(self.state).label)
+
 
 def over_time(rows: QuerySet[Run], *, limit: int = 30) -> list[Point]:
     """Return the last finished runs among some, oldest first."""

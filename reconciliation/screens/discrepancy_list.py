@@ -105,7 +105,7 @@ class DiscrepancyAdmin(ModelAdmin):
     """Discrepancies: the list, and the addresses of one."""
 
     change_list_template = "reconciliation/discrepancy_list.html"
-    list_display = ("shown", "kind_shown", "differences_shown", "status", "found")
+    list_display = ("shown", "kind_shown", "differences_shown", "state_shown", "found")
     list_display_links = None
     list_filter = (StateFilter, KindFilter, CauseFilter, ResourceFilter, RunFilter)
     list_select_related = ("resource", "record")
@@ -166,7 +166,7 @@ class DiscrepancyAdmin(ModelAdmin):
         return format_html('{}<div class="muted small">and {} more</div>', listed, more) if more > 0 else listed
 
     @admin.display(description="State", ordering="state")
-    def status(self, row: Discrepancy) -> SafeString:
+    def state_shown(self, row: Discrepancy) -> SafeString:
         """Show where it stands, and how often it came back."""
         again = format_html('<br><span class="muted small">came back {}×</span>', row.reopened) if row.reopened else ""
         return format_html("{}{}", state_badge(row), again)

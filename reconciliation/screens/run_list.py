@@ -103,6 +103,7 @@ class RunAdmin(ModelAdmin):
         points = reports.over_time(self.get_queryset(request).filter(resource=chosen)) if chosen else []
         context = {
             "resources": resources, "chosen": chosen, "bars": bars(points), "points": points[::-1],
+            "most": max((point.differing for point in points), default=0),
             "may_start": rights.operates(request.user), "checked_at": db_now(),
         }  # fmt: skip
         return super().changelist_view(request, {**context, **(extra_context or {})})

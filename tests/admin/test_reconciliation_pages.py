@@ -172,6 +172,7 @@ def test_how_a_repair_that_was_asked_for_counts(apart: World) -> None:
 def test_the_groups_and_filters_of_the_list(apart: World) -> None:
     client = apart.client("ops")
     answer = client.get(LIST)
+    assert answer.content.decode().count(">Open</span>") == 3, "each row says where the difference stands"
     group = answer.context["groups"][0]
     narrowed = client.get(f"{LIST}?kind={group.kind}&cause={group.cause}").context["cl"].result_list
     assert len(narrowed) == group.count

@@ -92,12 +92,12 @@ def test_a_dead_letter_goes_out_again_when_an_operator_asks(master: DemoMaster, 
     until_quiet(clock)
     master.faults.remove(rule.number)
     done = operate.requeue([record.pk, 999], actor=PERSON)
-    assert done.sentence("requeued") == "1 requeued, 1 skipped: 1 not found"
+    assert (done.moved, list(done.left_out.values())) == ((record.pk,), ["not found"])
     assert job_of(record).attempts == 0
     until_quiet(clock)
     assert job_of(record).status == Status.SYNCED
     assert SyncLog.objects.filter(outcome="give_up").exists(), "history is kept"
-    assert operate.requeue([record.pk], actor=PERSON).sentence("requeued") == "0 requeued, 1 skipped: 1 synced"
+    assert operate.requeue([record.pk], actor=PERSON).left_out == {record.pk: "synced"}
 
 
 def test_an_hours_outage_makes_no_dead_letter(master: DemoMaster, clock: Clock) -> None:
