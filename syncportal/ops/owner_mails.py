@@ -143,7 +143,7 @@ def _listed(found: Iterable[Conflict]) -> list[str]:
     for row in rows[:LISTED]:
         owner = f" (owner: {_flat(row.record.owner.get_username(), 60)})" if row.record.owner else " (no owner)"
         lines.append(f"- {row.resource.slug}: {_flat(str(row.record), 80)}{owner}")
-        lines.append(f"  {row.get_reason_display()}, since {row.created_at:%Y-%m-%d %H:%M} UTC")
+        lines.append(f"  {row.happened}, since {row.created_at:%Y-%m-%d %H:%M} UTC")
         lines.append(f"  {settings.PUBLIC_URL}{reverse('admin:sync_conflict_change', args=[row.pk])}")
     return [*lines, f"... and {len(rows) - LISTED} more."] if len(rows) > LISTED else lines
 

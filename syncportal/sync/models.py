@@ -295,6 +295,12 @@ class Conflict(models.Model):
     def __str__(self) -> str:
         return f"conflict of record {self.record_id}: {self.get_reason_display()}"
 
+    @property
+    def happened(self) -> str:
+        """Return in a few words what happened, for people who need not know how it was found."""
+        refused = self.reason == self.Reason.PRECONDITION_FAILED
+        return str(self.Reason.CONCURRENT_EDIT.label if refused else self.get_reason_display())
+
 
 class Event(models.Model):
     """An append-only fact in the past tense: feeds the timeline, notices and API clients.

@@ -18,6 +18,7 @@ from syncportal.sync.states import IN_FLIGHT, Status
 
 FAILED = (Status.ERROR, Status.VALIDATION_FAILED, Status.DEAD_LETTER)
 SHOWN = 50
+NEWEST = 10
 NEW_FOR = timedelta(days=14)
 
 
@@ -37,7 +38,7 @@ class Work:
     @property
     def nothing(self) -> bool:
         """Tell whether the person has nothing to do."""
-        return not (self.conflict_count or self.failed_count or self.assigned)
+        return not (self.conflict_count or self.failed_count)
 
 
 def starts_here(user: Person) -> bool:
@@ -82,15 +83,15 @@ def work_of(user: Person, *, now: datetime) -> Work:
 
 
 def _assigned(user: Person, *, now: datetime) -> list[Event]:
-    """Return who gave the person which record lately, once a record."""
+    """Return who gave the person which record lately, once a record; what is listed as work already is left out."""
     events = Event.objects.filter(
         kind=Kind.RECORD_ASSIGNED.value,
         at__gte=now - NEW_FOR,
         record__owner_id=user.pk,
         record__deleted_at__isnull=True,
         data__owner=user.pk,
-    ).exclude(actor_id=user.pk)
+    ).exclude(Q(actor_id=user.pk) | Q(record__job__status__in=(*FAILED, Status.VERSION_CONFLICT)))
     newest: dict[int, Event] = {}
-    for event in events.select_related("record__resource", "record__job", "actor").order_by("-id")[: 4 * SHOWN]:
+    for event in events.select_related("record__resource", "record__job", "actor").order_by("-id")[: 4 * NEWEST]:
         newest.setdefault(event.record_id or 0, event)
-    return list(newest.values())[:SHOWN]
+    return list(newest.values())[:NEWEST]

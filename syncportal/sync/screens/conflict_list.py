@@ -134,7 +134,7 @@ class ConflictAdmin(ModelAdmin):
     @admin.display(description="What happened", ordering="reason")
     def reason_words(self, row: Conflict) -> str:
         """Show how it came about."""
-        return row.get_reason_display()
+        return row.happened
 
     @admin.display(description="Fields")
     def fields_named(self, row: Conflict) -> SafeString | str:
