@@ -15,9 +15,9 @@ import structlog
 from django.conf import settings
 from django.core.mail import EmailMessage
 from django.db.models import Q, QuerySet
-from django.urls import reverse
 
 from syncportal.kernel.tx import assert_outside_transaction
+from syncportal.ops.alerts.wording import flat, link
 from syncportal.remote.models import Resource
 from syncportal.remote.spec import spec_for
 from syncportal.sync import conflict_store, operate
@@ -119,7 +119,7 @@ def _to_owner(found: Sequence[Conflict]) -> tuple[str, str]:
         "",
         *_listed(found),
         "",
-        f"All that waits for you: {settings.PUBLIC_URL}{reverse('admin:my_work')}",
+        f"All that waits for you: {link('admin:my_work')}",
     ]
     return subject, "\n".join(lines)
 
@@ -133,7 +133,7 @@ def _to_operations(found: Sequence[Conflict]) -> tuple[str, str]:
         "",
         *_listed(found),
         "",
-        f"All of them: {settings.PUBLIC_URL}{reverse('admin:sync_conflict_changelist')}?with=operations",
+        f"All of them: {link('admin:sync_conflict_changelist')}?with=operations",
     ]
     return subject, "\n".join(lines)
 
@@ -141,18 +141,12 @@ def _to_operations(found: Sequence[Conflict]) -> tuple[str, str]:
 def _listed(found: Iterable[Conflict]) -> list[str]:
     lines, rows = [], list(found)
     for row in rows[:LISTED]:
-        owner = f" (owner: {_flat(row.record.owner.get_username(), 60)})" if row.record.owner else " (no owner)"
-        lines.append(f"- {row.resource.slug}: {_flat(str(row.record), 80)}{owner}")
+        owner = f" (owner: {flat(row.record.owner.get_username(), 60)})" if row.record.owner else " (no owner)"
+        lines.append(f"- {row.resource.slug}: {flat(str(row.record), 80)}{owner}")
         lines.append(f"  {row.happened}, since {row.created_at:%Y-%m-%d %H:%M} UTC")
-        lines.append(f"  {settings.PUBLIC_URL}{reverse('admin:sync_conflict_change', args=[row.pk])}")
+        lines.append(f"  {link('admin:sync_conflict_change', row.pk)}")
     return [*lines, f"... and {len(rows) - LISTED} more."] if len(rows) > LISTED else lines
 
 
 def _send(subject: str, body: str, *, to: Sequence[str]) -> None:
     EmailMessage(f"[SyncPortal] {subject}", body, to=list(to)).send(fail_silently=False)
-
-
-def _flat(text: str, most: int) -> str:
-    """Return the text as one short line of printable characters."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return line if len(line) <= most else line[: most - 1] + "…"

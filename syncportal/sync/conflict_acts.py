@@ -80,10 +80,7 @@ def _why_not(row: Conflict, parameters: Parameters) -> str:
 
 
 def _preview(conflict_ids: Sequence[int], parameters: Parameters) -> Mapping[int, Verdict]:
-    return {
-        row.pk: Verdict(str(row.get_reason_display()), "split", _why_not(row, parameters))
-        for row in _rows(conflict_ids)
-    }
+    return {row.pk: Verdict(row.happened, "split", _why_not(row, parameters)) for row in _rows(conflict_ids)}
 
 
 def _by_field(conflict_ids: Sequence[int], parameters: Parameters) -> list[Part]:
