@@ -57,7 +57,7 @@ format: $(STAMP) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## Measure against the limits: push, latency
+bench: $(STAMP) ## Measure against the limits: push, latency, reconciliation
 	$(BIN)/python -m bench
 
 chaos: $(STAMP) ## The long forms: 50 kills per kind and database, soak
@@ -66,6 +66,8 @@ chaos: $(STAMP) ## The long forms: 50 kills per kind and database, soak
 	$(BIN)/python -m tests.crash --steps 3 --core
 	$(BIN)/python -m tests.crash --steps 3 --runs 20000
 	$(BIN)/python -m tests.crash --controls --runs 5000
+	CHANGE_RECORDS=20000 $(BIN)/python -m pytest -q tests/reconciliation/test_under_change.py
+	CHANGE_RECORDS=20000 $(BIN)/python -m tests.postgres -- pytest -q tests/reconciliation/test_under_change.py
 
 lock: $(STAMP) ## Lock the newest matching versions, with hashes
 	$(BIN)/python -m pip install --quiet uv

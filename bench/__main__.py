@@ -5,7 +5,7 @@ import sys
 
 from bench import stage
 
-MODULES = ("bench.enqueue", "bench.push", "bench.latency")
+MODULES = ("bench.enqueue", "bench.push", "bench.latency", "bench.reconcile")
 
 
 def main() -> int:

@@ -117,11 +117,11 @@ class Scan:
         )
 
     def _compare(
-        self, rows: Sequence[ListRow], *, upto: str | None, asked_at: datetime, counts: Counter[str]
+        self, rows: Sequence[ListRow], *, upto: str, asked_at: datetime, counts: Counter[str]
     ) -> list[Suspicion]:
         """Join a page with our rows up to its last id and return what differs."""
         quiet = self._quiet(asked_at)
-        known = self._unsettled(row.external_id for row in rows)
+        known = self._unsettled(upto=upto)
         found = []
         for pair in diff.merge_join(self._ours(after=self.after, upto=upto, quiet=quiet), rows):
             suspicion = self._judge(pair, known=known)
@@ -196,7 +196,7 @@ class Scan:
         late = [row for row in rows if row.external_id > self.boundary]
         suspicions = self._seen_late(early, quiet=quiet, counts=progress.counts) if early else []
         if late:
-            known = self._unsettled(row.external_id for row in late)
+            known = self._unsettled(upto=late[-1].external_id)
             for pair in diff.merge_join(self._ours(after=self.after, upto=late[-1].external_id, quiet=quiet), late):
                 suspicion = self._judge_spooled(pair.external_id, pair.local, pair.remote, known=known)
                 self._count(pair.local, suspicion, progress.counts)
@@ -213,7 +213,8 @@ class Scan:
         ours = local_side.named(self.run.resource_id, ids, quiet=quiet)
         suspected = journal.suspected_as(self.run.pk, ids)
         missed = {external_id for external_id, kind in suspected.items() if kind == Kind.MISSING_REMOTE}
-        known = self._unsettled(ids)
+        unsettled = Discrepancy.objects.unsettled().filter(resource_id=self.run.resource_id)
+        known = set(unsettled.filter(external_id__in=ids).values_list("external_id", flat=True))
         journal.acquit(self.run.pk, missed)
         found = []
         for external_id in ids:
@@ -248,7 +249,7 @@ class Scan:
 
     # --- shared ------------------------------------------------------------------------------------------------------
 
-    def _ours(self, *, after: str, upto: str | None, quiet: Quiet) -> Iterable[LocalRow]:
+    def _ours(self, *, after: str, upto: str, quiet: Quiet) -> Iterable[LocalRow]:
         while True:
             rows = local_side.between(self.run.resource_id, after=after, upto=upto, limit=STRETCH, quiet=quiet)
             yield from rows
@@ -259,10 +260,11 @@ class Scan:
     def _quiet(self, asked_at: datetime) -> Quiet:
         return Quiet.at(asked_at, lag_s=self.spec.policy.lag_s)
 
-    def _unsettled(self, external_ids: Iterable[str]) -> set[str]:
-        """Return those of the ids that an earlier run left unsettled: they are read again, so that they can close."""
+    def _unsettled(self, *, upto: str) -> set[str]:
+        """Return what an earlier run left unsettled in (after, upto]: it is read again, so that it can close."""
         rows = Discrepancy.objects.unsettled().filter(resource_id=self.run.resource_id)
-        return set(rows.filter(external_id__in=list(external_ids)).values_list("external_id", flat=True))
+        rows = rows.annotate(key=local_side.bytewise("external_id")).filter(key__gt=self.after, key__lte=upto)
+        return set(rows.values_list("external_id", flat=True))
 
     def _advance(self, progress: Progress, *, now: datetime) -> None:
         progress.cursor = self.cursor()

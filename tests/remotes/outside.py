@@ -27,6 +27,18 @@ class Outside:
         body = {"data": changes} if self.kinto else changes
         self.session.patch(f"{self.url}/{external_id}", json=body, timeout=10).raise_for_status()
 
+    def delete(self, external_id: str) -> None:
+        """Delete one object."""
+        self.session.delete(f"{self.url}/{external_id}", timeout=10).raise_for_status()
+
+    def add(self, **values: Any) -> str:
+        """Make an object and return its id."""
+        body = {"data": values} if self.kinto else values
+        answer = self.session.post(self.url, json=body, timeout=10)
+        answer.raise_for_status()
+        made = answer.json()["data"] if self.kinto else answer.json()
+        return str(made["id"])
+
     def limit_titles(self, length: int) -> None:
         """Let Kinto refuse longer titles; the server's own schema then knows more than ours."""
         collection = self.session.get(self.collection, timeout=10).json()["data"]
