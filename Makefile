@@ -57,7 +57,7 @@ format: $(STAMP) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## Measure against the limits: push, latency, reconciliation
+bench: $(STAMP) ## Measure against the limits: push, latency, reconciliation, dashboard
 	$(BIN)/python -m bench
 
 chaos: $(STAMP) ## The long forms: 50 kills per kind and database, soak

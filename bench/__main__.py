@@ -5,7 +5,7 @@ import sys
 
 from bench import stage
 
-MODULES = ("bench.enqueue", "bench.push", "bench.latency", "bench.reconcile")
+MODULES = ("bench.enqueue", "bench.push", "bench.latency", "bench.reconcile", "bench.dashboard")
 
 
 def main() -> int:

@@ -21,6 +21,7 @@ from syncportal.sync import rights
 from syncportal.sync.screens import bulk
 from syncportal.sync.screens.history_lists import CappedPaginator
 from syncportal.sync.screens.page import with_back
+from syncportal.sync.screens.record_filters import RemoteFilter
 from syncportal.sync.screens.values import cut, shown, time_tag
 
 _SHOWN = 3
@@ -107,7 +108,7 @@ class DiscrepancyAdmin(ModelAdmin):
     change_list_template = "reconciliation/discrepancy_list.html"
     list_display = ("shown", "kind_shown", "differences_shown", "state_shown", "found")
     list_display_links = None
-    list_filter = (StateFilter, KindFilter, CauseFilter, ResourceFilter, RunFilter)
+    list_filter = (StateFilter, KindFilter, CauseFilter, RemoteFilter, ResourceFilter, RunFilter)
     list_select_related = ("resource", "record")
     list_per_page = 50
     search_fields = ("external_id",)

@@ -42,6 +42,11 @@ class CappedPaginator(Paginator):
         """Return the number of rows, at most MOST."""
         return cast(QuerySet, self.object_list).order_by()[:MOST].count()
 
+    @property
+    def capped(self) -> bool:
+        """Tell whether there may be more rows than the count says."""
+        return self.count >= MOST
+
 
 def outcome_badge(outcome: str) -> SafeString:
     """Return what an attempt came to as a badge: icon, word, colour."""

@@ -1,7 +1,8 @@
 """The list of records.
 
 Owns: columns, search and the way into the pages of one record and of bulk acts. Guarantees: a constant number of
-queries whatever the number of rows; the content is never loaded; owners see their own records only.
+queries whatever the number of rows, none of which counts past 10,000; the content is never loaded; owners see their own
+records only.
 """
 
 from datetime import datetime
@@ -22,6 +23,7 @@ from syncportal.sync import bulk_acts, rights
 from syncportal.sync.models import Record
 from syncportal.sync.querysets import sees_everything
 from syncportal.sync.screens import bulk, record_create, record_delete, record_page, record_verbs
+from syncportal.sync.screens.history_lists import CappedPaginator
 from syncportal.sync.screens.page import with_back
 from syncportal.sync.screens.record_filters import (
     AgeFilter,
@@ -50,6 +52,7 @@ class RecordAdmin(ModelAdmin):
     list_filter = (StatusFilter, RemoteFilter, ResourceFilter, OwnerFilter, AgeFilter, DeletedFilter)
     list_select_related = ("job", "resource", "owner")
     list_per_page = 50
+    paginator = CappedPaginator
     list_max_show_all = 200
     search_fields = ("title",)
     search_help_text = "Id, title, owner, last problem, or any value of the record"
