@@ -16,6 +16,8 @@ from django.utils.translation import gettext_lazy as _
 from reconciliation.models import Discrepancy
 from rollback import metrics as compensations
 from rollback import visibility
+from syncportal.ops.alerts.rights import visible_alerts
+from syncportal.ops.alerts.states import AlertState
 from syncportal.sync import my_work
 from syncportal.sync.models import Conflict, SyncJob
 from syncportal.sync.states import Status
@@ -37,6 +39,11 @@ def dead_letters(request: HttpRequest) -> int:
     """Count the dead letters that the person may see."""
     dead = SyncJob.objects.filter(status=Status.DEAD_LETTER, record__deleted_at__isnull=True)
     return dead.visible_to(request.user).count()
+
+
+def open_alerts(request: HttpRequest) -> int:
+    """Count the alerts that nobody has taken on yet."""
+    return visible_alerts(request.user).filter(state=AlertState.OPEN).count()
 
 
 def failed_undos(request: HttpRequest) -> int:
@@ -115,6 +122,14 @@ NAV: tuple[Section, ...] = (
                 "sync.view_record",
                 query=_DEAD_LETTERS,
                 badge=dead_letters,
+                attention=True,
+            ),
+            Entry(
+                _("Alerts"),
+                "alert",
+                "admin:ops_alert_changelist",
+                "sync.see_all_records",
+                badge=open_alerts,
                 attention=True,
             ),
             Entry(_("Grouped updates"), "resource", "admin:rollback_group_changelist", "sync.view_record"),

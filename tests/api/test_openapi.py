@@ -10,7 +10,7 @@ from django.test import Client, override_settings
 from jsonschema import Draft202012Validator
 from rest_framework.test import APIClient
 
-from tests.api.world import World, differing, exchange, failed_task, happened, in_conflict, put_into
+from tests.api.world import World, differing, exchange, failed_task, happened, in_conflict, open_alert, put_into
 from tests.factories import NEW_ACCOUNT
 
 COMMITTED = Path(__file__).resolve().parents[2] / "docs" / "openapi.yaml"
@@ -57,6 +57,7 @@ def test_real_answers_fit_the_description(world: World, description: dict[str, A
     at_task, shifted = f"/compensating-tasks/{task.task_id}/", {"groupId": "g", "updates": [{"occurrenceId": "A"}]}
     row = differing(world.others)
     at_run, at_row, start = f"/reconciliation-runs/{row.run_id}/", f"/discrepancies/{row.pk}/", "/reconciliation-runs/"
+    at_alert = f"/alerts/{open_alert(world.resource).pk}/acknowledge/"
     client, paths = world.caller("operator"), description["paths"]
     mine, others = f"/records/{world.record.pk}/", f"/records/{world.others.pk}/"
     decision = {"action": "use_remote", "revision": 1, "remoteVersion": "4"}
@@ -100,6 +101,11 @@ def test_real_answers_fit_the_description(world: World, description: dict[str, A
         ("post", "/discrepancies/{id}/fix/", f"{at_row}fix/", {"direction": "sideways"}, 422),
         ("post", "/discrepancies/{id}/ignore/", f"{at_row}ignore/", {"reason": "Known"}, 200),
         ("post", "/discrepancies/{id}/ignore/", f"{at_row}ignore/", {}, 409),
+        ("get", "/alerts/", "/alerts/", None, 200),
+        ("get", "/alerts/", "/alerts/?live=perhaps&rule=none", None, 400),
+        ("post", "/alerts/{id}/acknowledge/", at_alert, {"note": "On it"}, 200),
+        ("post", "/alerts/{id}/acknowledge/", at_alert, {}, 409),
+        ("post", "/alerts/{id}/acknowledge/", at_alert, {"x": 1}, 422),
     ]
     for verb, path, address, body, status in requests:
         answer = getattr(client, verb)(BASE + address, body)

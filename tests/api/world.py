@@ -15,6 +15,7 @@ from reconciliation import models as reconciliation
 from rollback import models as rollback
 from syncportal.access.keys import ALL_SCOPES, Scope, create_key
 from syncportal.access.roles import ADMINISTRATORS, OPERATIONS, OWNERS, VIEWERS
+from syncportal.ops.models import Alert, AlertRule
 from syncportal.remote.models import Resource
 from syncportal.sync import conflict_store, records, transitions
 from syncportal.sync.conflict_store import Opening
@@ -119,6 +120,21 @@ def differing(record: Record) -> reconciliation.Discrepancy:
         remote_version="4", found_at=now, seen_at=now,
         differences=[{"pointer": "/email", "local": "ada@example.org", "remote": "private@example.org"}],
     )  # fmt: skip
+
+
+def open_alert(resource: Resource) -> Alert:
+    """Leave an alert about a resource that nobody has taken on."""
+    now = timezone.now()
+    rule = AlertRule.objects.filter(kind="dead_letters").first() or AlertRule.objects.create(
+        kind="dead_letters", severity="warning", scope="resource", threshold=1
+    )
+    alert, _ = Alert.objects.update_or_create(
+        rule=rule, kind=rule.kind, scope_key=f"resource:{resource.pk}", remote=resource.remote, resource=resource,
+        defaults={"scope_name": str(resource), "severity": "warning", "summary": "1 dead letter", "since": now,
+                  "opened_at": now, "seen_at": now, "state": "open", "acknowledged_by": None,
+                  "acknowledged_label": "", "acknowledged_at": None},
+    )  # fmt: skip
+    return alert
 
 
 def exchange(record: Record, **values: Any) -> SyncLog:

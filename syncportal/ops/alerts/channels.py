@@ -5,7 +5,6 @@ setting is given, and their secret is read when it is needed, never stored; othe
 never shown again; the history holds none of them. Does not: send.
 """
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from syncportal.ops.alerts.states import RANK, Severity
 from syncportal.remote.addresses import AddressRefused, parse_url
 
 MOST_ADDRESSES = 50
+SHORTEST_KEY = 16
 _BUILT_IN = (
     ("OPERATIONS_EMAIL", "Operations mail", Channel.Via.EMAIL),
     ("SLACK_WEBHOOK_URL", "Slack", Channel.Via.SLACK),
@@ -124,7 +124,14 @@ def problems_of(wanted: Wanted, *, row: Channel | None) -> dict[str, str]:
             parse_url(wanted.secret_url.strip())
         except AddressRefused as refusal:
             found["secret_url"] = refusal.detail
+    if wanted.via == Channel.Via.WEBHOOK and not _has_key(wanted, row):
+        found["signing_key"] = f"At least {SHORTEST_KEY} characters; the receiver gets the same."
     return found
+
+
+def _has_key(wanted: Wanted, row: Channel | None) -> bool:
+    key = wanted.signing_key if wanted.signing_key is not None else row.signing_key if row else ""
+    return len(key) >= SHORTEST_KEY
 
 
 def _addresses_problem(text: str) -> str:
@@ -139,10 +146,10 @@ def _addresses_problem(text: str) -> str:
     return ""
 
 
-def save(row: Channel | None, wanted: Wanted, *, actor: Any, reason: str = "admin") -> Channel:
+def store(row: Channel | None, wanted: Wanted, *, actor: Any, reason: str = "admin") -> Channel:
     """Make or change a channel; raises ChannelInvalid and then has changed nothing.
 
-    A new webhook gets a signing key of its own unless one is given.
+    A webhook needs a signing key, because its receiver has no other proof that a message is ours.
     """
     found = problems_of(wanted, row=row)
     if found:
@@ -173,8 +180,6 @@ def _take_secrets(row: Channel, wanted: Wanted) -> None:
         row.signing_key = ""
     elif wanted.signing_key is not None:
         row.signing_key = wanted.signing_key
-    elif not row.signing_key:
-        row.signing_key = secrets.token_urlsafe(32)
 
 
 def remove(row: Channel, *, actor: Any) -> None:

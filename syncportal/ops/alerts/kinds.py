@@ -39,12 +39,17 @@ class Kind(models.TextChoices):
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """The number at which a rule speaks: its unit, what it starts with, and what a person may set."""
+    """The number at which a rule speaks: its unit, what it starts with, what a person may set, and how it is said."""
 
     unit: str
     default: float
     least: float
     most: float
+    words: str = "{:g} or more"
+
+    def shown(self, value: float) -> str:
+        """Return a limit as people read it."""
+        return self.words.format(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,28 +85,28 @@ _CATALOGUE: tuple[RuleKind, ...] = (
         "The share of finished attempts that succeeded, in the window; judged from the minimum of attempts on.",
         "What can be tried again is tried again; what was refused for good waits for a person.",
         "Look at the failed exchanges: one cause is behind most of them. Mend it, then requeue what stopped.",
-        Threshold("percent", 90, 1, 100), window_min=15, minimum=20,
+        Threshold("percent", 90, 1, 100, "below {:g} %"), window_min=15, minimum=20,
     ),
     RuleKind(
         Kind.ERROR_SPIKE, Severity.WARNING, _ANY,
         "The share of failed attempts of the last hour against the usual one at this hour of the week; every hour.",
         "Attempts go on as usual; the usual level is learnt from the last four weeks.",
         "Look at the failed exchanges of the last hour, and at what changed at the remote or here.",
-        Threshold("times the usual", 3, 1.5, 100), minimum=20,
+        Threshold("times the usual", 3, 1.5, 100, "over {:g}× the usual"), minimum=20,
     ),
     RuleKind(
         Kind.OLDEST_DUE, Severity.WARNING, _PER_REMOTE,
         "How long the oldest due job has waited for a worker. Held jobs are not due; stopped remotes are not judged.",
         "Nothing is lost: the jobs are the queue, and the next free worker takes the oldest first.",
         "See whether workers run and what they are busy with; start more, or raise the remote's limits.",
-        Threshold("minutes", 5, 0.5, 10_080),
+        Threshold("minutes", 5, 0.5, 10_080, "over {:g} min"),
     ),
     RuleKind(
         Kind.LEASE_OVER, Severity.CRITICAL, _PER_REMOTE,
         "Jobs and undos still in processing although the lease of their worker ended so long ago.",
         "The sweep takes such jobs back every minute; that this one stands means that the sweep does not run.",
         "Restart the worker, then look at its log.",
-        Threshold("minutes", 3, 1, 1440),
+        Threshold("minutes", 3, 1, 1440, "over {:g} min"),
     ),
     RuleKind(
         Kind.DEAD_LETTERS, Severity.WARNING, (Scope.REMOTE, Scope.RESOURCE, Scope.ALL),
@@ -123,7 +128,7 @@ _CATALOGUE: tuple[RuleKind, ...] = (
         "No calls go out but one probe in a while; edits are kept and go out when the remote answers. No attempt is "
         "counted, and alerts about its records are held back.",
         "See whether the remote is up and reachable from here. Once it answers, everything goes on by itself.",
-        Threshold("minutes", 0, 0, 1440),
+        Threshold("minutes", 0, 0, 1440, "for {:g} min"),
     ),
     RuleKind(
         Kind.CREDENTIAL_REFUSED, Severity.CRITICAL, _PER_REMOTE,
@@ -133,7 +138,7 @@ _CATALOGUE: tuple[RuleKind, ...] = (
     ),
     RuleKind(
         Kind.CONFLICTS_WAITING, Severity.WARNING, _ANY,
-        "Open conflicts older than the resource's escalate_after_h (24 hours unless configured).",
+        "Open conflicts handed to operations: older than the resource's escalate_after_h, or without an owner.",
         "The records are not sent until somebody decides; both sides keep their values.",
         "Decide them, or give the records to somebody who can.",
         Threshold("conflicts", 1, 1, 1_000_000),
@@ -156,8 +161,8 @@ _CATALOGUE: tuple[RuleKind, ...] = (
     RuleKind(
         Kind.NO_WORKER, Severity.CRITICAL, (Scope.ALL,),
         "Whether any worker's heartbeat is younger than 30 seconds.",
-        "Edits are kept, but nothing is sent and no notice leaves. Every page computes this for itself, and /readyz "
-        "answers 503.",
+        "Edits are kept, but nothing is sent and no notice leaves. The dashboard and the list of alerts compute this "
+        "themselves, and /readyz answers 503.",
         "Start one: manage.py runworker.",
     ),
     RuleKind(
@@ -165,7 +170,7 @@ _CATALOGUE: tuple[RuleKind, ...] = (
         "Duties that have not begun for twice their interval and so many minutes more, or failed three times in a row.",
         "The supervisor rings for what is overdue every ten seconds.",
         "Look at the result of the duty's last run and at the worker's log.",
-        Threshold("minutes", 5, 1, 1440),
+        Threshold("minutes", 5, 1, 1440, "over {:g} min"),
     ),
     RuleKind(
         Kind.DELIVERIES_FAILING, Severity.WARNING, (Scope.ALL,),

@@ -123,7 +123,8 @@ class Alert(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()}: {self.scope_name}"
+        name = str(self.get_kind_display())
+        return name if self.scope_key == "all" else f"{name}: {self.scope_name}"
 
 
 class Silence(models.Model):

@@ -22,7 +22,6 @@ from syncportal.ops.alerts.kinds import Kind
 from syncportal.ops.alerts.models import Delivery
 from syncportal.ops.alerts.states import DeliveryState
 from syncportal.ops.models import Duty, Heartbeat
-from syncportal.remote.knobs import PolicySpec
 from syncportal.remote.models import Breaker, Gate, Remote, Resource
 from syncportal.sync.models import Conflict, SyncJob
 from syncportal.sync.states import Status
@@ -36,7 +35,7 @@ def observe(rules: Iterable[Rule], *, now: datetime) -> Observed:
     """Read what these rules need, at `now`, the database's time."""
     wanted = list(rules)
     kinds = {rule.kind for rule in wanted}
-    resources = list(Resource.objects.only("pk", "name", "slug", "remote_id", "config"))
+    resources = list(Resource.objects.only("pk", "name", "slug", "remote_id"))
     last_beat = Heartbeat.objects.aggregate(at=Max("beat_at"))["at"]
     return Observed(
         now=now,
@@ -48,7 +47,7 @@ def observe(rules: Iterable[Rule], *, now: datetime) -> Observed:
         leases_over=_leases_over(now) if Kind.LEASE_OVER in kinds else {},
         dead_letters=_dead_letters() if Kind.DEAD_LETTERS in kinds else {},
         failed_undos=_failed_undos() if Kind.FAILED_UNDOS in kinds else {},
-        conflicts=_conflicts(resources, now) if Kind.CONFLICTS_WAITING in kinds else {},
+        conflicts=_conflicts() if Kind.CONFLICTS_WAITING in kinds else {},
         discrepancies=_discrepancies() if Kind.DISCREPANCIES in kinds else {},
         braked=_braked() if Kind.RECONCILIATION_BRAKED in kinds else {},
         stopped=_stopped(),
@@ -94,27 +93,10 @@ def _failed_undos() -> dict[int, Counted]:
     return _by(rows.values_list("resource_id").annotate(number=Count("pk"), since=Min("updated_at")))
 
 
-def _conflicts(resources: Iterable[Resource], now: datetime) -> dict[int, Counted]:
-    """Return the open conflicts older than their resource lets them be."""
-    usual = PolicySpec().escalate_after_h
-    old = Q(created_at__lte=now - timedelta(hours=usual))
-    own: dict[float, list[int]] = {}
-    for row in resources:
-        hours = _escalate_after_h(row)
-        if hours is not None and hours != usual:
-            own.setdefault(hours, []).append(row.pk)
-    others = [one for ids in own.values() for one in ids]
-    old = old & ~Q(resource_id__in=others) if others else old
-    for hours, ids in own.items():
-        old |= Q(resource_id__in=ids, created_at__lte=now - timedelta(hours=hours))
-    rows = Conflict.objects.open().filter(old).order_by().values_list("resource_id")
-    return _by(rows.annotate(number=Count("pk"), since=Min("created_at")))
-
-
-def _escalate_after_h(row: Resource) -> float | None:
-    policy = row.config.get("policy") if isinstance(row.config, dict) else None
-    hours = policy.get("escalate_after_h") if isinstance(policy, dict) else None
-    return float(hours) if isinstance(hours, int | float) else None
+def _conflicts() -> dict[int, Counted]:
+    """Return the open conflicts that were handed to operations, because nobody decided them in time."""
+    rows = Conflict.objects.open().filter(escalated_at__isnull=False, record__deleted_at__isnull=True).order_by()
+    return _by(rows.values_list("resource_id").annotate(number=Count("pk"), since=Min("created_at")))
 
 
 def _discrepancies() -> dict[int, Counted]:

@@ -103,7 +103,7 @@ def problems_of(wanted: Wanted) -> dict[str, str]:
     return found
 
 
-def save(row: AlertRule | None, wanted: Wanted, *, actor: Any, reason: str = "admin") -> AlertRule:
+def store(row: AlertRule | None, wanted: Wanted, *, actor: Any, reason: str = "admin") -> AlertRule:
     """Make a rule or change one (never its kind); raises RuleInvalid and then has changed nothing."""
     found = problems_of(wanted)
     if found:

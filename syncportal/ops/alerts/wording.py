@@ -60,7 +60,8 @@ def of_alert(alert: Alert, message: Message, *, now: datetime) -> Words:
     about = f"{kind.label}: {name}" if alert.scope_key != "all" else kind.label
     subject = flat(f"{_LEADS.get(message, '')}{alert.get_severity_display()}: {about}", _SUBJECT)
     lines = [flat(f"{about}.", 2 * _NAME), flat(alert.summary, 2 * _LINE), ""]
-    lines.append(f"Since {_time(alert.since)}, seen {alert.count:,} times, last {_time(alert.seen_at)}.")
+    seen = "seen once" if alert.count == 1 else f"seen {alert.count:,} times, last {_time(alert.seen_at)}"
+    lines.append(f"Since {_time(alert.since)}, {seen}.")
     if message is Message.REGRESSION:
         lines.append(f"It was resolved before and came back {_time(alert.reopened_at or alert.opened_at)}.")
     if alert.resolved_at is not None:

@@ -1,1 +1,1 @@
-"""Operation over HTTP: the numbers of the dashboard, and the same for Prometheus."""
+"""Operation over HTTP: alerts, the numbers of the dashboard, and the same for Prometheus."""

@@ -1,9 +1,9 @@
-"""What changed in a remote's or resource's configuration, when and by whom.
+"""What changed in something that people configure, when and by whom.
 
 Owns: comparing neighbouring versions of the history. Pure but for one query. Secrets are no part of the history.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -36,13 +36,13 @@ class Version:
     places: tuple[Place, ...]
 
 
-def changes(row: Any) -> list[Version]:
-    """Return the newest versions of a remote or resource, each with what it changed."""
+def changes(row: Any, *, columns: Sequence[str] = _COLUMNS) -> list[Version]:
+    """Return the newest versions of a row with history, each with what it changed in these columns."""
     versions = list(row.history.select_related("history_user").order_by("-history_date", "-history_id")[: MOST + 1])
     told = []
     for number, version in enumerate(versions[:MOST]):
         earlier = versions[number + 1] if number + 1 < len(versions) else None
-        before = _content(earlier) if earlier else {}
+        before = _content(earlier, columns) if earlier else {}
         user = version.history_user
         told.append(
             Version(
@@ -50,14 +50,14 @@ def changes(row: Any) -> list[Version]:
                 who=user.get_username() if user else "a command",
                 kind=_KINDS.get(version.history_type, version.history_type),
                 reason=version.history_change_reason or "",
-                places=tuple(_places(before, _content(version), "")) if earlier else (),
+                places=tuple(_places(before, _content(version, columns), "")) if earlier else (),
             )
         )
     return told
 
 
-def _content(version: Any) -> dict[str, Any]:
-    return {name: getattr(version, name) for name in _COLUMNS if hasattr(version, name)}
+def _content(version: Any, columns: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(version, name) for name in columns if hasattr(version, name)}
 
 
 def _places(before: Any, after: Any, at: str) -> Iterator[Place]:

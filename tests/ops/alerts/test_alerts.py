@@ -16,9 +16,10 @@ from syncportal.ops.alerts.models import Alert, AlertRule, Delivery
 from syncportal.ops.alerts.rule_store import Wanted
 from syncportal.ops.alerts.silences import Match, SilenceInvalid
 from syncportal.ops.models import Duty, Heartbeat
+from syncportal.sync import conflict_store, operate
 from syncportal.sync.events import Actor
 from syncportal.sync.models import Event, SyncJob
-from tests.api.world import stored
+from tests.api.world import in_conflict, stored
 from tests.ops.alerts.watched import Watched
 
 pytestmark = pytest.mark.db
@@ -213,8 +214,6 @@ def test_a_refused_credential_is_one_alert_and_a_pause_by_hand_none(watched: Wat
     watched.evaluate()
     assert watched.messages() == [("opened", "credential_refused")]
     assert "401 Unauthorized" in Delivery.objects.get().body
-    from syncportal.sync import operate
-
     operate.pause(watched.shop.remote, detail="maintenance", actor=PERSON)
     watched.evaluate()
     assert Alert.objects.count() == 1
@@ -285,20 +284,12 @@ def test_without_a_worker_the_alert_stands_for_those_that_need_one(watched: Watc
     assert watched.alert("no_worker").state == "resolved"
 
 
-def test_conflicts_are_escalated_after_the_hours_of_their_resource(watched: Watched) -> None:
-    from syncportal.sync.models import Conflict
-    from tests.api.world import in_conflict
-
-    config = {**watched.shop.config, "policy": {"escalate_after_h": 2}}
-    type(watched.shop).objects.filter(pk=watched.shop.pk).update(config=config)
-    for resource in (watched.billing, watched.shop):
-        in_conflict(stored(resource, "C"))
-    Conflict.objects.update(created_at=watched.now - timedelta(hours=3))
+def test_conflicts_that_were_handed_to_operations_alert_them(watched: Watched) -> None:
+    in_conflict(stored(watched.billing, "C"))
+    handed = in_conflict(stored(watched.shop, "C"))
+    conflict_store.mark_escalated([handed.pk], now=watched.now)
     watched.evaluate()
     assert list(Alert.objects.values_list("kind", "resource")) == [("conflicts_waiting", watched.shop.pk)]
-    Conflict.objects.update(created_at=watched.now - timedelta(hours=25))
-    watched.evaluate()
-    assert Alert.objects.filter(kind="conflicts_waiting").count() == 2
 
 
 def test_the_hourly_comparison_touches_no_other_alerts(watched: Watched) -> None:
@@ -333,7 +324,7 @@ def test_the_duty_sends_what_it_found(watched: Watched) -> None:
 def test_a_rule_for_one_remote_exempts_it(watched: Watched) -> None:
     wanted = Wanted(kind="breaker_open", enabled=False, severity="critical", scope="remote", threshold=0,
                     remote_id=watched.billing.remote_id)  # fmt: skip
-    rule_store.save(None, wanted, actor=None)
+    rule_store.store(None, wanted, actor=None)
     watched.down(watched.billing)
     watched.down(watched.shop)
     watched.evaluate()

@@ -28,8 +28,8 @@ def test_a_killed_worker_loses_no_notice(
     AlertRule.objects.exclude(kind="dead_letters").update(enabled=False)
     watched.dead_letter(watched.billing, detail="the one that counts")
     with web_hook() as hook:
-        wanted = Wanted(name="hook", via="webhook", secret_url=hook.url)
-        way = channels.save(None, wanted, actor=None)
+        wanted = Wanted(name="hook", via="webhook", secret_url=hook.url, signing_key="a key of the tests")
+        way = channels.store(None, wanted, actor=None)
         command = [sys.executable, "-m", "tests.ops.alerts.victim", point]
         died = subprocess.run(command, env=child_environment, capture_output=True, timeout=60, check=False)
         assert died.returncode == -signal.SIGKILL, died.stderr.decode()[-2000:]

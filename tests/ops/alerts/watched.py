@@ -9,6 +9,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from syncportal.kernel.bulk import add_rows
 from syncportal.ops import heartbeat
 from syncportal.ops.alerts import evaluate, rule_store
 from syncportal.ops.alerts.alert_store import Settled
@@ -17,9 +18,9 @@ from syncportal.ops.heartbeat import Beat
 from syncportal.ops.models import WorkerState
 from syncportal.remote import limits
 from syncportal.remote.models import Gate, Resource
-from syncportal.sync import events
+from syncportal.sync import events, rollups
 from syncportal.sync.events import Fact, Kind
-from syncportal.sync.models import Record, SyncLog
+from syncportal.sync.models import Record, Rollup
 from tests.api.world import put_into, stored
 from tests.factories import make_remote, make_resource
 
@@ -51,9 +52,12 @@ class Watched:
 
     def attempts(self, resource: Resource, *, good: int = 0, bad: int = 0) -> None:
         """Leave attempts that ended a moment ago."""
+        sums = dict.fromkeys(("total_ms", *rollups.BUCKETS), 0)
         for outcome, number in (("complete", good), ("give_up", bad)):
-            row = {"resource": resource, "at": self.now, "purpose": "write", "method": "PUT", "url": "x", "final": True}
-            SyncLog.objects.bulk_create([SyncLog(**row, outcome=outcome) for _ in range(number)])
+            for span_s in (rollups.FINE_S, rollups.HOUR_S) if number else ():
+                key = (span_s, rollups.begin_of(self.now, span_s), resource.pk, outcome, "")
+                row = dict(zip(rollups.KEY, key, strict=True))
+                add_rows(Rollup, [row | {"attempts": number} | sums], key=rollups.KEY)
 
     def dead_letter(self, resource: Resource, name: str = "A", *, detail: str = "No answer.") -> Record:
         """Leave a record whose attempts are used up, and its event."""
