@@ -1,7 +1,8 @@
 """How fast due records reach a master, beside a plain pooled `requests` thread pool without any durability.
 
-Both push the same number of accounts to the same demo master with the same number of calls in flight, in turns, in one
-run. `python -m bench.push [--records 5000] [--latency-ms 50 5] [--database sqlite postgresql]`
+Both push the same number of accounts to the same master (`quick_master.py`, which waits instead of computing) with the
+same number of calls in flight, in turns, in one run.
+`python -m bench.push [--records 5000] [--latency-ms 50 5] [--database sqlite postgresql]`
 """
 
 import argparse
@@ -42,7 +43,7 @@ def compare(count: int, latency_ms: float, *, profile: str | None = None) -> flo
     from syncportal.sync.models import SyncJob
 
     half = count // 2
-    with stage.master(accounts=2 * count + 200, latency_ms=latency_ms) as url:
+    with stage.quick_master(accounts=2 * count + 200, latency_ms=latency_ms) as url:
         account_resource = stage.make_resource(url, concurrency=IN_FLIGHT)
         warm, *turns = [range(1, IN_FLIGHT + 1), range(101, 101 + half), range(101 + half, 101 + 2 * half)]
         ids = {turn: stage.agreed_records(account_resource, turn) for turn in (warm, *turns)}

@@ -43,6 +43,18 @@ def master(*, accounts: int, latency_ms: float = 0) -> Iterator[str]:
             process.terminate()
 
 
+@contextmanager
+def quick_master(*, accounts: int, latency_ms: float) -> Iterator[str]:
+    """Run a master that waits instead of computing, in a process of its own, and yield its address."""
+    command = [sys.executable, "-m", "bench.quick_master", "--accounts", str(accounts), "--latency-ms", str(latency_ms)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline() if process.stdout else ""
+            yield line.partition("Quick master: ")[2].strip().removesuffix("/api")
+        finally:
+            process.terminate()
+
+
 def rerun_for_each(module: str, kinds: Sequence[str], arguments: Sequence[str]) -> int:
     """Run `module` once per database, each time in a process of its own; return the worst exit code."""
     worst = 0
