@@ -15,7 +15,7 @@ from syncportal.kernel.clock import db_now
 from syncportal.kernel.pointer import PointerError
 from syncportal.kernel.tx import atomic_retry
 from syncportal.remote.spec import ResourceSpec, spec_for
-from syncportal.sync import conflict_store, events, holders, records, transitions
+from syncportal.sync import bypassed, conflict_store, events, holders, records, transitions
 from syncportal.sync.claims import Json
 from syncportal.sync.conflicts import carry, three_way
 from syncportal.sync.events import Actor, Fact, Kind
@@ -91,7 +91,17 @@ def resolve(conflict_id: int, decision: Decision, *, actor: Actor) -> str:
 
     Raises AlreadyResolved, StaleView or ImpossibleDecision, in each case with nothing written.
     """
+    atomic_retry(lambda: _take_in(conflict_id))
     return atomic_retry(lambda: _resolve(conflict_id, decision, actor=actor, now=db_now()))
+
+
+def _take_in(conflict_id: int) -> None:
+    """Count a change that was made past us as a revision first: nobody decides about content that they did not see.
+
+    In a transaction of its own, so that a refused decision does not take the count back with it.
+    """
+    record_id = Conflict.objects.values_list("record_id", flat=True).get(pk=conflict_id)
+    bypassed.take_in([record_id], now=db_now())
 
 
 def _resolve(conflict_id: int, decision: Decision, *, actor: Actor, now: datetime) -> str:

@@ -65,6 +65,10 @@ def test_a_record_changed_past_us_shows_what_is_there_now(world: World) -> None:
     assert shown["revision"] == 9
     assert {field["pointer"]: field["local"] for field in shown["fields"]}["/name"] == "Zed"
     decision = {"action": "push_local", "revision": 9, "remoteVersion": "4"}
+    stale = world.caller("owner").post(f"{CONFLICTS}{conflict.pk}/resolve/", decision)
+    assert (stale.status_code, stale.json()["revision"]) == (409, 10), "what was changed past us counts as an edit"
+    assert {field["pointer"]: field["local"] for field in stale.json()["fields"]}["/name"] == "Zed"
+    decision["revision"] = 10
     assert world.caller("owner").post(f"{CONFLICTS}{conflict.pk}/resolve/", decision).status_code == 200
 
 

@@ -76,6 +76,7 @@ def in_conflict(record: Record, **remote: Any) -> Conflict:
     local = {**base, "email": "local@example.org"}
     theirs = {**base, "email": "remote@example.org", "version": 4, **remote}
     Record.objects.filter(pk=record.pk).update(data=local, revision=2)
+    records.remember_content([record.pk])
     record.refresh_from_db()
     put_into(record, "VERSION_CONFLICT", reason="concurrent_edit", detail="Changed on both sides")
     opening = Opening(
