@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q
+from django.db.models import F, Max, Q
 
 from reconciliation import states
 from reconciliation.models import Run, SpooledRow, Suspect
@@ -139,6 +139,13 @@ def mark_applied(run_id: int, *, user_id: int | None, now: datetime) -> bool:
     """Note that a dry run's plan is carried out; False when it was already."""
     rows = Run.objects.filter(pk=run_id, dry_run=True, state=RunState.FINISHED, applied_at__isnull=True)
     return bool(rows.update(applied_at=now, applied_by_id=user_id))
+
+
+def prune(*, before: datetime, limit: int = 200) -> int:
+    """Forget runs that ended before a time, a slice at a time; each resource keeps its last."""
+    last = Run.objects.order_by().values("resource_id").annotate(last=Max("pk")).values("last")
+    old = Run.objects.filter(finished_at__lt=before).exclude(pk__in=last)
+    return Run.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:limit])).delete()[0]
 
 
 def _mine(run: Run) -> Any:

@@ -13,7 +13,7 @@ from croniter import croniter
 from django.conf import settings
 from django.db.models import Max, Min
 
-from reconciliation import findings, runs, workers
+from reconciliation import findings, journal, runs, workers
 from reconciliation.journal import AlreadyRunning
 from reconciliation.models import Run
 from reconciliation.states import Origin, Scope
@@ -32,8 +32,8 @@ def duty(now: datetime) -> str:
     """Start what is due, ring for what waits, forget what is old; say in a few words what it was."""
     started = start_due(now)
     rang = workers.ring_for_due(now)
-    pruned = findings.prune(before=now - KEPT)
-    return f"{len(started)} runs started, rang for {len(rang)}, {pruned} old discrepancies removed"
+    pruned = findings.prune(before=now - KEPT) + journal.prune(before=now - KEPT)
+    return f"{len(started)} runs started, rang for {len(rang)}, {pruned} old rows removed"
 
 
 def start_due(now: datetime) -> list[Run]:

@@ -19,7 +19,7 @@ from syncportal.access import idempotency, throttle
 from syncportal.bulk import journal as operations
 from syncportal.kernel.clock import db_now
 from syncportal.ops import owner_mails
-from syncportal.ops.alerts import alert_store, digests, evaluate, outbox
+from syncportal.ops.alerts import alert_store, digests, evaluate, outbox, summaries
 from syncportal.ops.models import Duty
 from syncportal.sync import audit, record_counts, retention, sweep
 
@@ -76,6 +76,7 @@ DUTIES: tuple[DutySpec, ...] = (
     DutySpec("anomalies", 3600, "Compares the errors of the last hour with the usual.", evaluate.hourly),
     DutySpec("digests", 3600, "Writes the owners' daily digests, from seven o'clock on.", digests.duty),
     DutySpec("conflicts", 60, "Mails owners about new conflicts, hands over what waited too long.", owner_mails.duty),
+    DutySpec("summaries", 60, "Writes the mails that sum up reconciliations.", summaries.duty),
     DutySpec("retention", 3600, "Removes history of more than 90 days, a slice at a time.", _forget),
     DutySpec("count", 300, "Counts the records of a large installation, so that no page has to.", _count),
     DutySpec("retry", 300, "Rings for retries whose time has come.", _retry),

@@ -131,7 +131,7 @@ def work_off(*, keep_going: Callable[[], bool] = lambda: True) -> WorkedOff:
         done.pull_slices += slices
         done.compensated += compensated
         moved = bool(pushed or refreshed or slices or compensated or more or compared or repaired)
-    for name in ("seal", "alerts", "conflicts"):
+    for name in ("seal", "summaries", "alerts", "conflicts"):
         _guarded(done, name, partial(duties.run_now, name))
     return done
 

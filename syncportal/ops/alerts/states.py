@@ -45,6 +45,7 @@ class Message(models.TextChoices):
     RESOLVED = "resolved", "Resolved"
     PASSED = "passed", "Happened and is over"
     DIGEST = "digest", "Daily digest"
+    SUMMARY = "summary", "Reconciliation summary"
     TEST = "test", "Test"
 
 
