@@ -12,7 +12,7 @@ from syncportal.kernel.clock import db_now
 from syncportal.remote.gateway import client_for
 from syncportal.remote.models import Resource
 from syncportal.sync import operate, pull, refresh, resolve, sweep, transitions
-from syncportal.sync.models import Conflict, Event, Record, SyncJob
+from syncportal.sync.models import Conflict, Event, Pull, Record, SyncJob
 from syncportal.sync.resolve import Action, Decision
 from syncportal.sync.states import Intent, Status
 from tests.factories import (
@@ -258,7 +258,7 @@ def test_an_older_row_in_a_list_is_read_itself_before_anybody_is_asked(
 ) -> None:
     pull_all(resource)
     record = Record.objects.get(external_id="ACC-0001")
-    lagging, _ = pull._page(client_for(resource), None)
+    lagging, _ = pull._page(client_for(resource), Pull(resource=resource))
     edit(record, city="Lund")
     drain()
     monkeypatch.setattr(pull, "_page", lambda *args: (lagging, db_now()))
