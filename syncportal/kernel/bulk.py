@@ -126,12 +126,20 @@ def _insert_plan(vendor: str, model: type[models.Model], names: tuple[str, ...])
 
 
 @lru_cache(maxsize=64)
-def _adding_plan(vendor: str, model: type[models.Model], names: tuple[str, ...], key: tuple[str, ...]) -> _Plan:
+def _adding_plan(
+    vendor: str,
+    model: type[models.Model],
+    names: tuple[str, ...],
+    key: tuple[str, ...],
+    newest: tuple[str, ...],
+    kept: tuple[str, ...],
+) -> _Plan:
     plan = _insert_plan(vendor, model, names)
     table = model._meta.db_table
-    sums = [_concrete(model, name).column for name in names if name not in key]
+    sums = [_concrete(model, name).column for name in names if name not in {*key, *newest, *kept}]
     columns = ", ".join(f'"{_concrete(model, name).column}"' for name in key)
-    added = ", ".join(f'"{column}" = "{table}"."{column}" + excluded."{column}"' for column in sums)
+    taken = [f'"{_concrete(model, name).column}" = excluded."{_concrete(model, name).column}"' for name in newest]
+    added = ", ".join([f'"{column}" = "{table}"."{column}" + excluded."{column}"' for column in sums] + taken)
     return _Plan(f"{plan.sql} ON CONFLICT ({columns}) DO UPDATE SET {added}", names, plan.converters)
 
 
@@ -171,13 +179,21 @@ def insert_rows(model: type[models.Model], rows: Sequence[Mapping[str, Any]]) ->
             cursor.execute(plan.sql, [plan.payload(rows)])
 
 
-def add_rows(model: type[models.Model], rows: Sequence[Mapping[str, Any]], *, key: Sequence[str]) -> None:
+def add_rows(
+    model: type[models.Model],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    key: Sequence[str],
+    newest: Sequence[str] = (),
+    kept: Sequence[str] = (),
+) -> None:
     """Insert rows of numbers, or add them to the rows that have their key already, in one statement.
 
-    rows: as for `insert_rows`, no key twice; `key` names the fields of a unique constraint, every other field is
-    summed. Rows are locked in their order, so callers that sort them by key never wait for each other in a circle.
+    rows: as for `insert_rows`, no key twice; `key` names the fields of a unique constraint. Of a row that is there,
+    `newest` fields take the new value, `kept` ones keep the old, every other is summed. Rows are locked in their order,
+    so callers that sort them by key never wait for each other in a circle.
     """
     if rows:
-        plan = _adding_plan(connection.vendor, model, tuple(rows[0]), tuple(key))
+        plan = _adding_plan(connection.vendor, model, tuple(rows[0]), tuple(key), tuple(newest), tuple(kept))
         with connection.cursor() as cursor:
             cursor.execute(plan.sql, [plan.payload(rows)])

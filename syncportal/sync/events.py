@@ -71,6 +71,10 @@ class Kind(StrEnum):
     ALERT_ACKNOWLEDGED = "alert.acknowledged"
     ALERT_SILENCED = "alert.silenced"
     ALERT_UNSILENCED = "alert.unsilenced"
+    ERROR_GROUP_NOTED = "error_group.noted"
+    ERROR_GROUP_SNOOZED = "error_group.snoozed"
+    ERROR_GROUP_IGNORED = "error_group.ignored"
+    ERROR_GROUP_REOPENED = "error_group.reopened"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,7 @@ class AttemptLog:
     error_code: str
     exchanges: Sequence[Logged]
     correlation_id: str = ""
+    error_group: int | None = None
 
 
 def write_logs(attempts: Iterable[AttemptLog]) -> None:
@@ -176,6 +181,7 @@ def write_logs(attempts: Iterable[AttemptLog]) -> None:
                         for verdict in logged.verdicts
                     ],
                     "correlation_id": attempt.correlation_id,
+                    "error_group_id": attempt.error_group if position == last else None,
                 }
             )
     insert_rows(SyncLog, rows)
@@ -201,3 +207,8 @@ def forget(event_ids: Iterable[int]) -> int:
 def forget_logs(log_ids: Iterable[int]) -> int:
     """Remove exchanges that are old enough and return how many."""
     return SyncLog.objects.filter(pk__in=list(log_ids)).delete()[0]
+
+
+def forget_groups(group_ids: Iterable[int]) -> None:
+    """Take error groups that are about to go off the exchanges that name them."""
+    SyncLog.objects.filter(error_group__in=list(group_ids)).update(error_group=None)

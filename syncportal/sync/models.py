@@ -1,4 +1,5 @@
 """Tables of a record's life: Record, SyncJob, SyncLog, Rollup, RecordCount, Conflict, Event, Pull, ScanPosition.
+The tables of error groups stand in `error_models.py`.
 
 Each table has one writer: Record `records.py`, SyncJob `transitions.py`, Conflict `conflict_store.py`, SyncLog and
 Event `events.py`, Rollup `rollups.py`, RecordCount `record_counts.py`, Pull `pull.py`, ScanPosition `sweep.py`. The
@@ -12,8 +13,9 @@ from django.db import models
 from django.db.models import Q
 
 from syncportal.remote.models import Remote, Resource
+from syncportal.sync.error_models import ErrorGroup
 from syncportal.sync.querysets import ConflictQuerySet, EventQuerySet, RecordQuerySet, SyncJobQuerySet, SyncLogQuerySet
-from syncportal.sync.states import CLAIMABLE, Intent, Status
+from syncportal.sync.states import AGREED, CLAIMABLE, Intent, Status
 
 UNREMARKABLE = (Status.PROCESSING.value, Status.SYNCED.value)
 _DUE = Q(status__in=sorted(CLAIMABLE), held_by="")
@@ -96,6 +98,10 @@ class SyncJob(models.Model):
     held_by = models.CharField(max_length=80, blank=True)
     held_at = models.DateTimeField(null=True)
     refresh_requested_at = models.DateTimeField(null=True)
+    error_group = models.ForeignKey(
+        ErrorGroup, on_delete=models.SET_NULL, null=True, related_name="+", db_index=False,
+        help_text="Why the last attempt failed, until the record agrees or a person must decide.",
+    )  # fmt: skip
     correlation_id = models.CharField(max_length=64, blank=True)
     status_since = models.DateTimeField()
     updated_at = models.DateTimeField()
@@ -117,6 +123,10 @@ class SyncJob(models.Model):
             models.CheckConstraint(
                 condition=~Q(status__in=sorted(CLAIMABLE)) | Q(due_at__isnull=False), name="job_waiting_has_due_time"
             ),
+            models.CheckConstraint(
+                condition=~Q(status__in=[*sorted(AGREED), Status.VERSION_CONFLICT]) | Q(error_group__isnull=True),
+                name="job_error_ends_in_agreement",
+            ),
         ]
         indexes: ClassVar = [
             models.Index(fields=["remote", "due_at"], condition=_DUE, name="job_due"),
@@ -128,6 +138,7 @@ class SyncJob(models.Model):
                 condition=~Q(status__in=UNREMARKABLE),
                 name="job_remarkable",
             ),
+            models.Index(fields=["error_group"], condition=Q(error_group__isnull=False), name="job_by_error"),
             models.Index(
                 fields=["refresh_requested_at"], condition=Q(refresh_requested_at__isnull=False), name="job_refreshes"
             ),
@@ -160,6 +171,10 @@ class SyncLog(models.Model):
     error_kind = models.CharField(max_length=20, blank=True)
     error_code = models.CharField(max_length=40, blank=True)
     detail = models.TextField(blank=True)
+    error_group = models.ForeignKey(
+        ErrorGroup, on_delete=models.SET_NULL, null=True, related_name="+", db_index=False, db_constraint=False,
+        help_text="Of the last exchange of an attempt that failed.",
+    )  # fmt: skip
     verdicts = models.JSONField(default=list)
     correlation_id = models.CharField(max_length=64, blank=True)
 
@@ -174,6 +189,7 @@ class SyncLog(models.Model):
             models.Index(fields=["at"], name="log_by_time"),
             models.Index(fields=["outcome", "-id"], name="log_by_outcome"),
             models.Index(fields=["resource", "-id"], name="log_by_resource"),
+            models.Index(fields=["error_group", "-id"], condition=Q(error_group__isnull=False), name="log_by_error"),
         ]
 
     def __str__(self) -> str:

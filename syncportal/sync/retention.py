@@ -1,4 +1,4 @@
-"""Forgets history that is old enough: exchanges of the sync log, events of the machine, and roll-ups.
+"""Forgets history that is old enough: exchanges of the sync log, events of the machine, roll-ups, error groups.
 
 Guarantees: a record keeps its last `KEPT_PER_RECORD` exchanges and events however old they are; small transactions; a
 slice goes on where the last one stopped. Does not: touch acts of people (their chain would show a gap), conflicts,
@@ -15,7 +15,7 @@ from django.db.models import F, Model, Q, Window
 from django.db.models.functions import RowNumber
 
 from syncportal.kernel.tx import atomic_retry
-from syncportal.sync import events, rollups, scan_positions
+from syncportal.sync import error_groups, events, rollups, scan_positions
 from syncportal.sync.audit import PEOPLE
 from syncportal.sync.models import Event, SyncLog
 
@@ -25,9 +25,10 @@ BATCH: Final = 1_000
 
 
 def prune(now: datetime, *, seconds: float = 10.0) -> int:
-    """Remove old roll-ups, and old exchanges and events for at most about `seconds`; return how many of those went."""
+    """Forget old counts, and for about `seconds` old exchanges and events; return how many of those."""
     until = time.monotonic() + seconds
     atomic_retry(partial(rollups.prune, now))
+    atomic_retry(partial(error_groups.prune, now))
     logs = _prune(SyncLog, Q(), name="retention_logs", now=now, until=until)
     return logs + _prune(Event, ~Q(actor_kind__in=PEOPLE), name="retention_events", now=now, until=until)
 

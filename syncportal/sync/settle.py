@@ -11,7 +11,8 @@ from typing import Any
 
 from syncportal.kernel.machine import Verb
 from syncportal.remote.spec import ResourceSpec
-from syncportal.sync import bypassed, conflict_store, events, records, rollups, states, transitions
+from syncportal.sync import bypassed, conflict_store, error_groups, events, records, rollups, states, transitions
+from syncportal.sync.causes import Cause, cause_of
 from syncportal.sync.claims import Claim, Outcome
 from syncportal.sync.conflict_store import Opening
 from syncportal.sync.conflicts import Merge
@@ -87,8 +88,10 @@ def settle(outcomes: Sequence[Outcome], *, specs: Mapping[int, ResourceSpec], no
             conflict_store.open_or_renew(step.opening, now=now)
     events.write([_fact(step) for step in steps if step.reason != HANDED_BACK], now=now)
     kept = {o.claim.record_id for o in mine}
-    logs = [_log(o, kept=o.claim.record_id in kept) for o in outcomes]
+    causes = {step.outcome.claim.record_id: cause for step in steps if (cause := _cause(step)) is not None}
+    logs = [_log(o, causes.get(o.claim.record_id), kept=o.claim.record_id in kept) for o in outcomes]
     events.write_logs(logs)
+    error_groups.add(causes.values(), now=now)
     rollups.add(logs)
     return len(mine)
 
@@ -214,6 +217,25 @@ def _stamped(step: _Step, now: datetime) -> RecordState:
     return replace(step.state, synced_at=now) if agreed else step.state
 
 
+def _cause(step: _Step) -> Cause | None:
+    """Return why a step failed, None when it did not."""
+    if step.verb.name not in rollups.FAILED:
+        return None
+    outcome = step.outcome
+    return cause_of(
+        remote_id=outcome.claim.remote_id, kind=outcome.error_kind, code=outcome.error_code or step.reason,
+        message=step.detail,
+    )  # fmt: skip
+
+
+def _error_group(step: _Step) -> int | None:
+    """Return what the job says of its error: a new one, none any more, or the one it had."""
+    cause = _cause(step)
+    if cause is not None:
+        return cause.id
+    return transitions.SAME_ERROR if step.verb.name in _UNCOUNTED else None
+
+
 def _leaving(step: _Step) -> Leaving:
     claim, outcome, verb = step.outcome.claim, step.outcome, step.verb
     diverted = step.edited and verb in states.DIVERTED_WHEN_EDITED
@@ -230,6 +252,7 @@ def _leaving(step: _Step) -> Leaving:
         due_at=None if diverted else outcome.due_at,
         sends=outcome.sends,
         rebases=claim.rebases + 1 if verb is states.REBASE else claim.rebases if verb is states.POSTPONE else 0,
+        error_group=_error_group(step),
     )
 
 
@@ -257,7 +280,7 @@ def _fact(step: _Step) -> Fact:
     )
 
 
-def _log(outcome: Outcome, *, kept: bool) -> AttemptLog:
+def _log(outcome: Outcome, cause: Cause | None, *, kept: bool) -> AttemptLog:
     claim = outcome.claim
     return AttemptLog(
         record_id=claim.record_id,
@@ -268,4 +291,5 @@ def _log(outcome: Outcome, *, kept: bool) -> AttemptLog:
         error_code=outcome.error_code,
         exchanges=outcome.exchanges,
         correlation_id=claim.correlation_id,
+        error_group=cause.id if cause is not None and kept else None,
     )

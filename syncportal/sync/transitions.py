@@ -23,6 +23,8 @@ from syncportal.sync.states import Intent, Status
 
 MAX_WORKER_DEATHS = 3
 CREATE_UNKNOWN = "create_unknown"
+SAME_ERROR = 0
+"""For `Leaving.error_group`: nothing was learnt about why the record failed before, so that stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,7 @@ def _claim(job: _Due, content: Mapping[str, Any], *, now: datetime, until: datet
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """One job's way out of PROCESSING. attempts: what the row counts afterwards."""
+    """One job's way out of PROCESSING. attempts: what the row counts afterwards; error_group: see SAME_ERROR."""
 
     record_id: int
     claim_no: int
@@ -204,6 +206,7 @@ class Leaving:
     due_at: datetime | None = None
     sends: tuple[Send, ...] = ()
     rebases: int = 0
+    error_group: int | None = None
 
 
 def leave_processing(moves: Sequence[Leaving], *, now: datetime) -> set[int]:
@@ -231,11 +234,15 @@ def leave_processing(moves: Sequence[Leaving], *, now: datetime) -> set[int]:
                 "sends": [send.as_json() for send in move.sends],
                 "rebases": move.rebases,
                 "worker_deaths": 0,
+                "error_group": move.error_group,
                 "status_since": now,
                 "updated_at": now,
             }
             for move in moves
         ],
+        computed={
+            "error_group": f"CASE WHEN v.error_group = {SAME_ERROR} THEN t.error_group_id ELSE v.error_group END"
+        },
         guard=("claim_no",),
         where="t.status = %s",
         params=[Status.PROCESSING.value],
@@ -303,8 +310,9 @@ def mark_conflict(record_ids: Iterable[int], *, reason: str, detail: str, now: d
     """Stop jobs that are not running for a person's decision: by refresh, pull, group, release or undo."""
     idle = states.MARK_CONFLICT.sources - {Status.PROCESSING}
     return SyncJob.objects.filter(pk__in=list(record_ids), status__in=sorted(idle)).update(
-        status=Status.VERSION_CONFLICT, reason=reason, detail=detail, due_at=None, status_since=now, updated_at=now
-    )
+        status=Status.VERSION_CONFLICT, reason=reason, detail=detail, due_at=None, error_group=None, status_since=now,
+        updated_at=now,
+    )  # fmt: skip
 
 
 def restate_conflict(record_id: int, *, reason: str, detail: str, now: datetime) -> None:
@@ -366,15 +374,16 @@ def complete_unsent(record_ids: Iterable[int], *, now: datetime) -> set[int]:
     rows = SyncJob.objects.filter(idle, pk__in=list(record_ids))
     ids = set(rows.select_for_update().order_by("pk").values_list("pk", flat=True))
     SyncJob.objects.filter(pk__in=ids).update(
-        status=Status.SYNCED, reason="never_sent", detail="", due_at=None, status_since=now, updated_at=now
-    )
+        status=Status.SYNCED, reason="never_sent", detail="", due_at=None, error_group=None, status_since=now,
+        updated_at=now,
+    )  # fmt: skip
     return ids
 
 
 def reopen_agreed(record_ids: Iterable[int], *, now: datetime) -> int:
     """Make jobs SYNCED whose records a pull brought back to life."""
     return _moving(record_ids, states.REFRESH).update(
-        status=Status.SYNCED, reason="", detail="", due_at=None, status_since=now, updated_at=now
+        status=Status.SYNCED, reason="", detail="", due_at=None, error_group=None, status_since=now, updated_at=now
     )
 
 
