@@ -20,6 +20,7 @@ from django.db import connection
 from syncportal.kernel.clock import db_now
 from syncportal.kernel.encryption import decrypt, encrypt
 from syncportal.ops import heartbeat
+from syncportal.ops.alerts import channels
 from syncportal.ops.checks import TAG
 from syncportal.ops.health import pending_migrations
 from syncportal.remote.models import Remote
@@ -139,11 +140,12 @@ def _worker() -> Finding:
     return Finding(Verdict.WARNING, "Worker", "no heartbeat", "Start one: python manage.py runworker")
 
 
-def _mail() -> Finding:
-    if settings.OPERATIONS_EMAIL:
-        return Finding(Verdict.FINE, "Operations mail", f"{len(settings.OPERATIONS_EMAIL)} addresses")
-    says = "nobody is told about dead letters"
-    return Finding(Verdict.WARNING, "Operations mail", says, "Set OPERATIONS_EMAIL and EMAIL_URL.")
+def _channels() -> Finding:
+    ways = channels.usable()
+    if ways or settings.OPERATIONS_EMAIL or settings.SLACK_WEBHOOK_URL:  # their channels are made by the first worker
+        return Finding(Verdict.FINE, "Alerts", f"told over {', '.join(way.name for way in ways) or 'mail or Slack'}")
+    mend = "Set OPERATIONS_EMAIL and EMAIL_URL, or SLACK_WEBHOOK_URL, or add a channel in the admin."
+    return Finding(Verdict.WARNING, "Alerts", "nobody is told of them", mend)
 
 
 def _audit() -> Finding:
@@ -156,7 +158,7 @@ def _audit() -> Finding:
 
 _ALONE: tuple[Callable[[], Finding], ...] = (_python, _settings, _data_dir, _encryption, _static_files)
 _NEED_DATABASE: tuple[Callable[[], Finding], ...] = (_sqlite_modes, _migrations)
-_NEED_TABLES: tuple[Callable[[], Finding], ...] = (_networks, _worker, _mail, _audit)
+_NEED_TABLES: tuple[Callable[[], Finding], ...] = (_networks, _worker, _channels, _audit)
 
 
 def examine() -> Iterator[Finding]:

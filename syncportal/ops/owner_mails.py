@@ -1,9 +1,9 @@
-"""Mails about conflicts: to each owner once, and to operations when nobody has decided for too long.
+"""Mails to owners about their conflicts, once each; what nobody decides for too long is handed to operations.
 
 Guarantees: an owner is told of each conflict at least once, twice only if we die between sending and noting it; the new
-owner of a record is told, too; many conflicts are one mail; a refused address keeps nobody
-else from being told, and hands its conflicts to operations. What a
-remote said reaches no header and cannot pose as a line of ours. Does not: remind; operations' alerts do.
+owner of a record is told, too; many conflicts are one mail; a refused address keeps nobody else from being told, and
+hands its conflicts to operations. What a remote said reaches no header and cannot pose as a line of ours. Does not:
+tell operations; an alert does, which names every conflict that was handed over.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from smtplib import SMTPRecipientsRefused
 
 import structlog
-from django.conf import settings
 from django.core.mail import EmailMessage
 from django.db.models import Q, QuerySet
 
@@ -46,15 +45,14 @@ class Told:
         if self.owners:
             parts.append(f"{self.owners} owners told of {self.conflicts} conflicts")
         if self.escalated:
-            nobody = "" if settings.OPERATIONS_EMAIL else " (no mail: OPERATIONS_EMAIL is empty)"
-            parts.append(f"{self.escalated} handed to operations{nobody}")
+            parts.append(f"{self.escalated} handed to operations")
         if self.refused:
             parts.append(f"{self.refused} addresses refused")
         return ", ".join(parts) or "nothing new"
 
 
 def duty(now: datetime) -> str:
-    """Tell owners and operations what is new; raises what the mail server raises, what was sent stays noted."""
+    """Tell owners what is new and hand over what waited too long; raises what the mail server raises."""
     assert_outside_transaction()
     told = Told()
     _tell_owners(told, now=now)
@@ -92,11 +90,6 @@ def _tell_owners(told: Told, *, now: datetime) -> None:
 def _escalate(told: Told, *, now: datetime) -> None:
     """Hand over what waited too long, and at once what has no owner who could be told."""
     found = list(_waiting().filter(escalated_at__isnull=True).filter(_overdue(now) | ~_REACHABLE)[:BATCH])
-    if not found:
-        return
-    if settings.OPERATIONS_EMAIL:
-        subject, body = _to_operations(found)
-        _send(subject, body, to=settings.OPERATIONS_EMAIL)
     told.escalated = len(operate.escalate([row.pk for row in found], actor=WORKER))
 
 
@@ -120,20 +113,6 @@ def _to_owner(found: Sequence[Conflict]) -> tuple[str, str]:
         *_listed(found),
         "",
         f"All that waits for you: {link('admin:my_work')}",
-    ]
-    return subject, "\n".join(lines)
-
-
-def _to_operations(found: Sequence[Conflict]) -> tuple[str, str]:
-    count = len(found)
-    subject = "1 conflict waits for operations" if count == 1 else f"{count} conflicts wait for operations"
-    lines = [
-        "Nobody has decided these conflicts in time, or their records have no owner who can be told. Decide them, or",
-        "give the records to somebody who can.",
-        "",
-        *_listed(found),
-        "",
-        f"All of them: {link('admin:sync_conflict_changelist')}?with=operations",
     ]
     return subject, "\n".join(lines)
 

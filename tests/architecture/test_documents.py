@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rollback.states import diagrams
+from syncportal.ops.alerts.states import diagrams as alert_diagrams
 from syncportal.sync.states import diagram
 
 ARCHITECTURE = (Path(__file__).resolve().parents[2] / "ARCHITECTURE.md").read_text()
@@ -14,4 +15,9 @@ def test_the_record_diagram_in_the_document_is_printed_from_the_verbs() -> None:
 
 def test_the_group_and_task_diagrams_are_printed_from_the_verbs() -> None:
     for part in diagrams().strip().split("\n\n"):
+        assert part.strip() in ARCHITECTURE
+
+
+def test_the_alert_and_delivery_diagrams_are_printed_from_the_verbs() -> None:
+    for part in alert_diagrams().strip().split("\n\n"):
         assert part.strip() in ARCHITECTURE

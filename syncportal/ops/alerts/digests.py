@@ -104,6 +104,7 @@ def _words(conflicts: _Waiting, stopped: _Waiting) -> Words:
         parts.append("1 failed edit" if stopped.number == 1 else f"{stopped.number:,} failed edits")
         lines += ["", "Failed edits: correct the record, or try again."]
         lines += _listed(stopped, page="admin:sync_record_change")
+    lines += ["", f"All that waits for you: {link('admin:my_work')}"]
     off = link("admin:ops_digest")
     lines += ["", f"One mail a day at most. Turn it off: {off}" if off else "One mail a day at most."]
     return Words(f"For you: {', '.join(parts)}", "\n".join(lines), {})

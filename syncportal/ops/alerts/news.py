@@ -1,4 +1,4 @@
-"""Events that somebody must be told of, each once: new dead letters, failed undos, credentials refused.
+"""Events that somebody must be told of: dead letters, failed undos, refused credentials, conflicts handed over.
 
 Guarantees: the feed's cursor skips none, and it moves in the transaction that hangs them on their alerts; so each is
 told at least once, even if it was mended before anybody looked. Does not: tell; alerts do.
@@ -22,6 +22,7 @@ _KINDS: Final[dict[str, Kind]] = {
     Happened.SYNC_DEAD_LETTERED: Kind.DEAD_LETTERS,
     Happened.COMPENSATION_FAILED: Kind.FAILED_UNDOS,
     Happened.REMOTE_PAUSED: Kind.CREDENTIAL_REFUSED,
+    Happened.CONFLICT_ESCALATED: Kind.CONFLICTS_WAITING,
 }
 _LONGEST: Final = 300
 
@@ -49,7 +50,7 @@ class News:
 def read(*, now: datetime) -> News:
     """Return what happened since the last time; takes nothing yet."""
     after = ScanPosition.objects.filter(pk=POSITION).values_list("after_id", flat=True).first() or 0
-    rows = Event.objects.filter(kind__in=list(_KINDS)).select_related("record", "resource", "remote")
+    rows = Event.objects.filter(kind__in=list(_KINDS)).select_related("record__owner", "resource", "remote")
     page = feed.read(rows, after=after, limit=BATCH, now=now)
     # A person who paused a remote by hand knows it.
     told = [row for row in page.events if row.kind != Happened.REMOTE_PAUSED or row.actor_kind == "worker"]
@@ -75,6 +76,10 @@ def _item(row: Event) -> NewsItem:
     if row.kind == Happened.COMPENSATION_FAILED:
         what += f" (request {data.get('request', '?')}, group {data.get('group', '?')})"
         path = _path("admin:rollback_group_change", data.get("group_pk"))
+    elif row.kind == Happened.CONFLICT_ESCALATED:
+        owner = row.record.owner if row.record else None
+        what += f" (owner: {owner.get_username()})" if owner else " (no owner)"
+        path = _path("admin:sync_conflict_change", data.get("conflict"))
     elif row.kind == Happened.REMOTE_PAUSED:
         what, path = "all calls are paused", _path("admin:remote_remote_change", row.remote_id)
     shown = {"where": where[:_LONGEST], "what": what[:_LONGEST], "why": str(why or "")[:_LONGEST], "path": path}

@@ -5,7 +5,7 @@
 
 from django.db import models
 
-from syncportal.kernel.machine import Verb, verb
+from syncportal.kernel.machine import Verb, mermaid, verb
 
 
 class Severity(models.TextChoices):
@@ -66,3 +66,9 @@ GIVE_UP = verb("give_up", [DeliveryState.SENDING], [DeliveryState.FAILED], "refu
 _RESENDABLE = [DeliveryState.SENT, DeliveryState.FAILED, DeliveryState.PENDING]
 RESEND = verb("resend", _RESENDABLE, [DeliveryState.PENDING], "a person asks")
 DELIVERY_VERBS: tuple[Verb, ...] = (CLAIM, SUCCEED, RETRY_LATER, GIVE_UP, RESEND)
+
+
+def diagrams() -> str:
+    """Print both state machines as Mermaid."""
+    alerts = mermaid(ALERT_VERBS, start=AlertState.OPEN)
+    return alerts + "\n" + mermaid(DELIVERY_VERBS, start=DeliveryState.PENDING)

@@ -8,6 +8,7 @@ one id. Does not: touch the database; it runs in a thread of its own. Apprise is
 import hmac
 import importlib
 import json
+import logging
 import smtplib
 import time
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from syncportal.kernel.redaction import Redactor
 from syncportal.ops.alerts import wording
 from syncportal.remote.client import Deadline, HttpClient, HttpLimits, HttpRequest
 from syncportal.remote.errors import RemoteError
+
+logging.getLogger("apprise").setLevel(logging.CRITICAL)  # it quotes addresses, and an address is a secret
 
 CALL_S: Final = 10.0
 SUBJECT_PREFIX: Final = "[SyncPortal]"
@@ -134,4 +137,4 @@ def _apprise(parcel: Parcel) -> None:
     except Exception as problem:  # a plugin may raise anything; its words may hold the address
         raise NotTaken(f"Apprise failed: {type(problem).__name__}.") from None
     if not taken:
-        raise NotTaken("Apprise could not hand it over; its log says why.")
+        raise NotTaken("Apprise could not hand it over.")

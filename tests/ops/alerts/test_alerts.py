@@ -16,7 +16,7 @@ from syncportal.ops.alerts.models import Alert, AlertRule, Delivery
 from syncportal.ops.alerts.rule_store import Wanted
 from syncportal.ops.alerts.silences import Match, SilenceInvalid
 from syncportal.ops.models import Duty, Heartbeat
-from syncportal.sync import conflict_store, operate
+from syncportal.sync import operate
 from syncportal.sync.events import Actor
 from syncportal.sync.models import Event, SyncJob
 from tests.api.world import in_conflict, stored
@@ -287,7 +287,7 @@ def test_without_a_worker_the_alert_stands_for_those_that_need_one(watched: Watc
 def test_conflicts_that_were_handed_to_operations_alert_them(watched: Watched) -> None:
     in_conflict(stored(watched.billing, "C"))
     handed = in_conflict(stored(watched.shop, "C"))
-    conflict_store.mark_escalated([handed.pk], now=watched.now)
+    operate.escalate([handed.pk], actor=PERSON)
     watched.evaluate()
     assert list(Alert.objects.values_list("kind", "resource")) == [("conflicts_waiting", watched.shop.pk)]
 
