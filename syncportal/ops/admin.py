@@ -5,16 +5,22 @@ They stand here and not in remote/ because they also pause, pull and show record
 
 from django.contrib import admin
 
+from syncportal.access.models import ApiKey
 from syncportal.ops.alerts.models import Alert, AlertRule, Channel, Delivery, Silence
+from syncportal.ops.models import Heartbeat
 from syncportal.ops.screens.alert_list import AlertAdmin
 from syncportal.ops.screens.channel_pages import ChannelAdmin
 from syncportal.ops.screens.delivery_list import DeliveryAdmin
+from syncportal.ops.screens.key_pages import KeyAdmin
 from syncportal.ops.screens.remote_pages import RemoteAdmin
 from syncportal.ops.screens.resource_pages import ResourceAdmin
 from syncportal.ops.screens.rule_pages import RuleAdmin
 from syncportal.ops.screens.silence_page import SilenceAdmin
+from syncportal.ops.screens.worker_page import WorkerAdmin
 from syncportal.remote.models import Remote, Resource
 
+admin.site.register(ApiKey, KeyAdmin)
+admin.site.register(Heartbeat, WorkerAdmin)
 admin.site.register(Remote, RemoteAdmin)
 admin.site.register(Resource, ResourceAdmin)
 admin.site.register(Alert, AlertAdmin)
