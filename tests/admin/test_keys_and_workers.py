@@ -150,7 +150,7 @@ def test_the_timetable_tells_how_duties_went(world: World) -> None:
     duties.run_now("seal")
     Duty.objects.create(name="sweep", every_s=60, last_started_at=db_now(), last_ok=False, failures=2,
                         last_result=f"DatabaseError: {HOSTILE[0]}")  # fmt: skip
-    Duty.objects.create(name="notices", every_s=60, last_started_at=db_now() - timedelta(minutes=9))
+    Duty.objects.create(name="alerts", every_s=60, last_started_at=db_now() - timedelta(minutes=9))
     text = world.client("ops").get(WORKERS).content.decode()
     assert "0 sealed" in text and "Failed" in text and "2 times in a row" in text and "Late" in text
     assert HOSTILE[0] not in text
