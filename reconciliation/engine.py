@@ -81,7 +81,7 @@ def run_slice(run_id: int, *, seconds: float) -> Sliced:
 def _work(run: Run, *, until: float) -> None:
     client = client_for(run.resource)
     run.problem = ""
-    with Pace(client.spec.remote, want=1) as pace:
+    with Pace(client.spec.remote, client, want=1) as pace:
         if run.phase in (Phase.LISTING, Phase.SPOOLING, Phase.SORTED_REST):
             _compare_list(run, client, pace=pace, until=until)
         if run.phase == Phase.READING:

@@ -65,7 +65,7 @@ def fix(discrepancy_id: int, *, direction: str, actor: Actor) -> Discrepancy:
     wish = _Wish(row, direction, actor)
     _refuse_hopeless(wish)
     client = client_for(row.resource)
-    with Pace(client.spec.remote, want=1) as pace:
+    with Pace(client.spec.remote, client, want=1) as pace:
         pace.calls(1)
         reading = read(client, row.external_id, version=row.local_version)
     _settle(wish, reading, client)
@@ -166,7 +166,7 @@ def _work_off(resource: Resource, wishes: Sequence[_Wish], *, until: float) -> i
     client = client_for(resource)
     by_id = {wish.row.external_id: wish for wish in wishes}
     tried = 0
-    with Pace(client.spec.remote, want=THREADS) as pace:
+    with Pace(client.spec.remote, client, want=THREADS) as pace:
         readings = in_threads(
             lambda wish: read(client, wish.row.external_id, version=wish.row.local_version), wishes, pace=pace,
             until=until,

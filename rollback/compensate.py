@@ -99,7 +99,7 @@ def run_due(
         resource = resources[resource_id]
         try:
             client = client_of(resource)
-            with slots(client.spec.remote, want=1):
+            with slots(client.spec.remote, client, want=1):
                 run_task(task_id, client, deadline=Deadline(settings.CALL_TOTAL_S), clock=clock)
         except NoSlot:
             continue

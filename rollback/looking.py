@@ -57,7 +57,7 @@ def look_at_many(targets: Mapping[int, tuple[Resource, str]], *, client_of: Clie
         keys = [key for key, (wanted, _) in targets.items() if wanted.pk == resource_id]
         try:
             client = client_of(resource)
-            with slots(client.spec.remote, want=min(THREADS, len(keys))) as granted:
+            with slots(client.spec.remote, client, want=min(THREADS, len(keys))) as granted:
                 found = _read(client, [targets[key][1] for key in keys], threads=granted)
         except NoSlot as refused:
             found = [Look(problem=str(refused))] * len(keys)

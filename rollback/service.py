@@ -77,14 +77,16 @@ def _carry_out(
     budget: Budget,
 ) -> Performed:
     """Lease slots at every remote used, then store and carry out the request."""
-    remotes = {client.spec.remote.remote_id: client.spec.remote for client in clients.values()}
+    remotes: dict[int, list[Client]] = {}
+    for client in clients.values():
+        remotes.setdefault(client.spec.remote.remote_id, []).append(client)
     steps = sum(len(group.steps) for group in planned.groups)
     with ExitStack() as stack:
         granted = []
-        for _, remote in sorted(remotes.items()):  # the same order in every request, so that none waits for another
+        for _, its in sorted(remotes.items()):  # the same order in every request, so that none waits for another
             while True:
                 try:
-                    granted.append(stack.enter_context(slots(remote, want=min(THREADS, steps))))
+                    granted.append(stack.enter_context(slots(its[0].spec.remote, *its, want=min(THREADS, steps))))
                     break
                 except NoSlot as refused:
                     accept.check_remotes(resources, planned)

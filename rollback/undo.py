@@ -43,6 +43,9 @@ class Client(Protocol):
     @property
     def spec(self) -> ResourceSpec: ...
 
+    @property
+    def sent(self) -> int: ...
+
     def read(self, external_id: str, *, purpose: str, deadline: Deadline) -> ReadResult: ...
 
     def update(

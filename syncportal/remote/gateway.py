@@ -64,6 +64,11 @@ class ResourceClient:
         form = spec.update.encoding == "form"
         self._write_headers = {"Content-Type": writing.FORM_TYPE if form else remote.content_type}
 
+    @property
+    def sent(self) -> int:
+        """Return how many requests this client sent, for whoever pays for them."""
+        return self._sender.sent
+
     # --- reading -------------------------------------------------------------------------------------------------
 
     def read(self, external_id: str, *, purpose: str = "read", deadline: Deadline) -> ReadResult:

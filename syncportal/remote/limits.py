@@ -1,7 +1,8 @@
 """What all workers share about a remote: slots, rate, breaker, pause.
 
 Owns every write of Gate and SlotLease. Guarantees, for any number of processes on both databases: leased slots never
-exceed the remote's concurrency; tokens granted never exceed its rate; one probe at a time while the breaker is open;
+exceed the remote's concurrency; tokens granted never exceed its rate, and calls
+beyond them are paid before the next is granted; one probe at a time while the breaker is open;
 of two callers that pause, close or open, exactly one is told that it did. Each function is one short transaction and
 takes `now` (the database's time); the gate's row lock comes first and is the only one. Does not call the remote.
 """
@@ -15,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import models, transaction
-from django.db.models import Q
+from django.db.models import F, Q
 
 from syncportal.kernel.tx import atomic_retry
 from syncportal.remote import breaker as arithmetic
@@ -68,13 +69,15 @@ def lease(
     now: datetime,
     ttl_s: float = 30.0,
     unspent: int = 0,
+    most: int | None = None,
     waits: bool = False,
 ) -> Grant:
     """Lease slots and tokens for a holder, or renew them.
 
     Grants at most `want` slots and what other live leases leave of `cap`; tokens are shared in proportion to the slots.
-    `unspent` gives tokens of the last grant back. While blocked, a lease already held stays until it expires. One that
-    `waits` and gets none is counted in the grants of the others for a few seconds, so that they can make room.
+    `unspent` gives tokens of the last grant back, or, below zero, owes calls beyond it. `most` leaves tokens to
+    others. While blocked, a lease already held stays until it expires. One that `waits` and gets none is counted in the
+    grants of the others for a few seconds, so that they can make room.
     """
     return atomic_retry(
         lambda: _lease(
@@ -86,6 +89,7 @@ def lease(
             now=now,
             ttl_s=ttl_s,
             unspent=unspent,
+            most=most,
             waits=waits,
         ),
         durable=False,
@@ -102,11 +106,13 @@ def _lease(
     now: datetime,
     ttl_s: float,
     unspent: int,
+    most: int | None,
     waits: bool,
 ) -> Grant:
     gate = _locked(remote_id)
     block = _block(gate, now=now)
     if block is not None:
+        _give_back(remote_id, unspent)
         return Grant(0, 0, block.reason, block.until)
     leases = SlotLease.objects.filter(remote_id=remote_id)
     rows = {row.holder: row for row in leases}
@@ -118,6 +124,7 @@ def _lease(
     others, waiting = sum(live), live.count(0)
     slots = max(0, min(want, cap - others))
     if slots == 0:
+        _give_back(remote_id, unspent)
         _wish(leases, remote_id=remote_id, holder=holder, waits=waits, now=now)
         return Grant(0, 0, waiting=waiting)
     expires_at = now + timedelta(seconds=ttl_s)
@@ -126,7 +133,7 @@ def _lease(
     else:
         leases.filter(pk=mine.pk).update(slots=slots, expires_at=expires_at)
     grant = _take_tokens(
-        gate, slots=slots, share=slots / (slots + others), per_second=per_second, now=now, unspent=unspent
+        gate, slots=slots, share=slots / (slots + others), per_second=per_second, now=now, unspent=unspent, most=most
     )
     return replace(grant, waiting=waiting)
 
@@ -143,18 +150,18 @@ def _wish(leases: models.QuerySet[SlotLease], *, remote_id: int, holder: str, wa
 
 
 def _take_tokens(
-    gate: Gate, *, slots: int, share: float, per_second: float | None, now: datetime, unspent: int
+    gate: Gate, *, slots: int, share: float, per_second: float | None, now: datetime, unspent: int, most: int | None
 ) -> Grant:
     if not per_second or per_second <= 0:
         return Grant(slots, UNLIMITED)
     burst = max(1.0, per_second)
     # A clock that jumped back refills nothing; one that jumped forward fills the bucket once.
     elapsed_s = max(0.0, (now - gate.tokens_at).total_seconds()) if gate.tokens_at is not None else math.inf
-    filled = min(burst, gate.tokens + max(0, unspent) + elapsed_s * per_second)
+    filled = min(burst, gate.tokens + unspent + elapsed_s * per_second)
     # A hair is added because sums of floats may end just below the whole number they mean.
-    whole = math.floor(filled + 1e-9)
-    taken = min(whole, max(1, math.ceil(whole * share))) if whole else 0
-    left = max(0.0, filled - taken)
+    whole = max(0, math.floor(filled + 1e-9))
+    taken = min(whole, max(1, math.ceil(whole * share)), whole if most is None else most)
+    left = filled - taken
     Gate.objects.filter(pk=gate.pk).update(tokens=left, tokens_at=now)
     if taken == 0:
         return Grant(slots, 0, RATE, now + timedelta(seconds=(1 - left) / per_second))
@@ -174,10 +181,20 @@ def extend(remote_id: int, *, holder: str, now: datetime, ttl_s: float = 30.0) -
     )
 
 
-def release(holder: str, *, remote_id: int | None = None) -> None:
-    """Give a holder's slots back, of one remote or of all."""
-    mine = Q(holder=holder) if remote_id is None else Q(holder=holder, remote_id=remote_id)
-    atomic_retry(lambda: SlotLease.objects.filter(mine).delete(), durable=False)
+def release(holder: str, *, remote_id: int, unspent: int = 0) -> None:
+    """Give a holder's slots back, and the tokens not used; below zero those of calls beyond the grant are owed."""
+
+    def work() -> None:
+        _give_back(remote_id, unspent)
+        SlotLease.objects.filter(remote_id=remote_id, holder=holder).delete()
+
+    atomic_retry(work, durable=False)
+
+
+def _give_back(remote_id: int, unspent: int) -> None:
+    """Change the tokens left; the next lease cuts them to what may gather."""
+    if unspent:
+        Gate.objects.filter(pk=remote_id).update(tokens=F("tokens") + unspent)
 
 
 def report(

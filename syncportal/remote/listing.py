@@ -5,6 +5,7 @@ resource becomes a problem, never a crash; a page of stubs that runs out of time
 Does not: decide how many pages to read, or what a missing object means.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -165,11 +166,13 @@ class ListReader:
         kept = [(data, found) for data, found in rows if data is not None and found is not None]
         if step.after and any(found == step.after for _, found in kept):
             kept = kept[[found for _, found in kept].index(step.after) + 1 :]
+        # Each stub is a call: a page of them sends no more than the rate allows in a second, its list's call included.
+        most = max(1.0, (self.spec.remote.limits.per_second or math.inf) - 1)
         for index, (data, found) in enumerate(kept):
             if not listing.stub:
                 objects.append(self._read_row(data, found, None))
                 continue
-            if index and deadline.left() < STUB_SPARE_S:
+            if index and (index >= most or deadline.left() < STUB_SPARE_S):
                 return objects, problems[:MOST_PROBLEMS], kept[index - 1][1]
             try:
                 objects.append(self._read_row(data, found, deadline))

@@ -1,12 +1,13 @@
 """Sending one request of a resource: headers, signature, a token renewed once, and failures found in good answers.
 
 Owns: `Sender` and `failed_after`. Guarantees: every request of a resource leaves through here and carries the remote's
-headers and credential; a request signed with a refused token is sent once more under a new one (a 401 is a definite
-answer, so nothing is applied twice). Does not: build bodies or read answers.
+headers and credential and is counted in `sent`; a request signed with a refused token is sent once more under a new one
+(a 401 is a definite answer, so nothing is applied twice). Does not: build bodies or read answers.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
+from threading import Lock
 from typing import Any
 
 from syncportal.remote import writing
@@ -34,6 +35,8 @@ class Sender:
             self._headers["Accept"] = f"{media}, application/json;q=0.9, */*;q=0.5"
         for name, value in spec.remote.headers.items():
             self._headers[_CANONICAL_NAMES.get(name.lower(), name)] = value
+        self.sent = 0
+        self._counting = Lock()
 
     def write(
         self, method: str, url: str, *, headers: Mapping[str, str], body: Any, key: str, guarded: bool, purpose: str,
@@ -62,13 +65,18 @@ class Sender:
         )  # fmt: skip
         signed, grant = self._signed(request)
         try:
-            return self._http.send(signed, deadline=deadline)
+            return self._counted(signed, deadline=deadline)
         except Unauthorized:
             if not self._credentials.renew(grant, http=self._http, deadline=deadline):
                 raise
             self._http = self._http.with_secrets(*self._credentials.secrets)
             signed, _ = self._signed(request)
-            return self._http.send(signed, deadline=deadline)
+            return self._counted(signed, deadline=deadline)
+
+    def _counted(self, request: HttpRequest, *, deadline: Deadline) -> Answer:
+        with self._counting:
+            self.sent += 1
+        return self._http.send(request, deadline=deadline)
 
     def _signed(self, request: HttpRequest) -> tuple[HttpRequest, Any]:
         draft = Draft(request.method, request.url, dict(request.headers), request.body)

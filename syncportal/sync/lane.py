@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from threading import Lock
 
 import structlog
@@ -65,7 +66,6 @@ class Lane:
     slots: int = 0
     tokens: int = 0
     blocked: bool = False
-    debt: int = 0
     running: int = 0
     waiting: int = 0
     pace: int = 0
@@ -103,13 +103,12 @@ class Lane:
             per_second=self.remote.limits.per_second,
             now=now,
             ttl_s=SLOT_TTL_S,
-            unspent=self.tokens if self.remote.limits.per_second else 0,
+            unspent=self._unspent,
         )
         self.renewed_at = time.monotonic()
         self.waiting = grant.waiting
         # Fewer calls first, and a smaller lease when they have ended: no slot is given away that is still in use.
-        self.slots, self.tokens = min(grant.slots, self._room(cap)), grant.tokens - self.debt
-        self.debt = max(0, self.debt - grant.tokens)
+        self.slots, self.tokens = min(grant.slots, self._room(cap)), grant.tokens
         self.blocked = bool(grant.blocked) and grant.blocked != "rate"
         if self.slots == 0 or not self.starting:
             self._hand_back(now)
@@ -117,6 +116,11 @@ class Lane:
             self.pool = ThreadPoolExecutor(cap, thread_name_prefix=f"push-{self.remote.slug}")
         if grant.blocked == "breaker_open" and limits.try_probe(self.remote.remote_id, holder=self.holder, now=now):
             self._start_probe()
+
+    @property
+    def _unspent(self) -> int:
+        """Return the tokens left of the last grant; below zero, those of calls beyond it."""
+        return self.tokens if self.remote.limits.per_second else 0
 
     def _room(self, cap: int) -> int:
         """Return the slots to use: all of them, less one for everybody who waits beside us, but half at least."""
@@ -235,9 +239,7 @@ class Lane:
     def charge(self, outcomes: list[Outcome]) -> None:
         """Pay for the exchanges beyond the first of each attempt: the rate limit counts calls, not claims."""
         if self.remote.limits.per_second:
-            extra = sum(max(0, len(outcome.exchanges) - 1) for outcome in outcomes)
-            self.debt += max(0, extra - max(self.tokens, 0))
-            self.tokens -= min(extra, max(self.tokens, 0))
+            self.tokens -= sum(max(0, len(outcome.exchanges) - 1) for outcome in outcomes)
 
     def report(self, outcomes: list[Outcome], now: datetime) -> limits.BreakerChange | None:
         """Tell the breaker how the calls went; that all is well is told about once a second."""
@@ -256,12 +258,13 @@ class Lane:
         """Give the slots back, and share a token that was renewed on the way."""
         if self.pool is not None:
             self.pool.shutdown(wait=True)
+        give_back = partial(limits.release, self.holder, remote_id=self.remote.remote_id, unspent=self._unspent)
         try:
-            limits.release(self.holder, remote_id=self.remote.remote_id)
+            give_back()
         except DatabaseError:
             # A severed connection is the likeliest reason to be here early; others should not wait for the lease's end.
             connection.close()
-            limits.release(self.holder, remote_id=self.remote.remote_id)
+            give_back()
         for resource_id, client in self.clients.items():
             if isinstance(client, ResourceClient):
                 auth.store(self.resources[resource_id].remote, client.credentials)

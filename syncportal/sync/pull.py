@@ -111,7 +111,8 @@ def run(pull_id: int, *, seconds: float | None = None, progress: Callable[[Pull]
     try:
         while seconds is None or time.monotonic() - started < seconds:
             pull = Pull.objects.select_related("resource__remote").get(pk=pull_id)
-            with slots(client.spec.remote, want=1, wait_s=WAIT_S if seconds is None else min(WAIT_S, seconds)):
+            wait_s = WAIT_S if seconds is None else min(WAIT_S, seconds)
+            with slots(client.spec.remote, client, want=1, wait_s=wait_s):
                 page, asked_at = _page(client, pull)
             looping = page.next is not None and (page.next in seen_cursors or page.next == pull.cursor)
             counts = atomic_retry(partial(_take_page, pull, page, client, asked_at=asked_at))

@@ -4,6 +4,7 @@ The status stays; a change on both sides becomes a conflict; what was in doubt i
 wishes are marked on the jobs and worked off by the background task in slices.
 """
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ from syncportal.sync.tasks import DRAIN
 from syncportal.sync.validation import check_answer
 
 log = structlog.get_logger(__name__)
+
+SLICE_S = 5.0
 
 
 class Refreshed(StrEnum):
@@ -95,15 +98,15 @@ def refresh(record_id: int, *, resource: Resource, actor: Actor) -> Result:
         return Result(record_id, Refreshed.NOT_SENT_YET, "The record was never sent, so there is nothing to read.")
     client = client_for(resource)
     try:
-        with slots(client.spec.remote, want=1):
+        with slots(client.spec.remote, client, want=1):
             reading = _read(client, before[0])
     except NoSlot as refused:
         return Result(record_id, Refreshed.FAILED, str(refused))
     return atomic_retry(partial(_apply_now, reading, client.spec, actor=actor))
 
 
-def refresh_requested(*, limit: int = 100, threads: int = 8) -> int:
-    """Work off a slice of the marked wishes and return how many; those of a blocked remote wait."""
+def refresh_requested(*, limit: int = 100, threads: int = 8, seconds: float = SLICE_S) -> int:
+    """Work off marked wishes for about `seconds` a resource and return how many; those of a blocked remote wait."""
     assert_outside_transaction()
     wanted = SyncJob.objects.filter(refresh_requested_at__isnull=False).order_by("refresh_requested_at")
     rows = list(wanted.values_list("pk", "record__resource_id")[:limit])
@@ -112,23 +115,32 @@ def refresh_requested(*, limit: int = 100, threads: int = 8) -> int:
     for resource_id, resource in resources.items():
         ids = [pk for pk, of in rows if of == resource_id]
         try:
-            done += _refresh_slice(resource, ids, threads=threads)
-        except NoSlot:
-            continue
+            done += _refresh_slice(resource, ids, threads=threads, until=time.monotonic() + seconds)
         except (Misconfiguration, RemoteError) as error:
             log.warning("refresh.impossible", resource=resource.slug, detail=error.detail)
-        transitions.refresh_done(ids)
+            transitions.refresh_done(ids)
     return done
 
 
-def _refresh_slice(resource: Resource, record_ids: Sequence[int], *, threads: int) -> int:
+def _refresh_slice(resource: Resource, record_ids: Sequence[int], *, threads: int, until: float) -> int:
+    """Read as many at once as slots and rate allow, again and again until all are done or the time is up."""
     ready = [before for before in _before(record_ids) if before.external_id is not None]
+    unfit = set(record_ids) - {before.record_id for before in ready}
     client = client_for(resource)
-    with slots(client.spec.remote, want=threads) as granted, ThreadPoolExecutor(granted) as pool:
-        readings = list(pool.map(lambda before: _read(client, before), ready))
-    for reading in readings:
-        atomic_retry(partial(_apply_now, reading, client.spec, actor=WORKER))
-    return len(record_ids)
+    transitions.refresh_done(unfit)
+    done = len(unfit)
+    while ready and time.monotonic() < until:
+        want = min(threads, len(ready))
+        try:
+            with slots(client.spec.remote, client, want=want) as granted, ThreadPoolExecutor(granted) as pool:
+                readings = list(pool.map(lambda before: _read(client, before), ready[:granted]))
+        except NoSlot:
+            break
+        for reading in readings:
+            atomic_retry(partial(_apply_now, reading, client.spec, actor=WORKER))
+        transitions.refresh_done(reading.before.record_id for reading in readings)
+        ready, done = ready[granted:], done + len(readings)
+    return done
 
 
 def _before(record_ids: Sequence[int]) -> list[Before]:

@@ -203,6 +203,8 @@ class FakeRemote:
 class FakeClient:
     """The client of one resource at a FakeRemote, as `rollback.undo.Client` wants it."""
 
+    sent = 0
+
     def __init__(self, remote: FakeRemote, spec: ResourceSpec) -> None:
         self.remote, self.spec = remote, spec
 

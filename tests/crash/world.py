@@ -180,7 +180,7 @@ def prepared() -> Iterator[Base]:
     with ExitStack() as stack:
         for name, replacement in {
             "rollback.accept.db_now": base.now,
-            "rollback.compensate.slots": lambda remote, want: nullcontext(1),
+            "rollback.compensate.slots": lambda remote, client, want: nullcontext(1),
             "rollback.compensate.log": MagicMock(),
             "syncportal.remote.limits.report": lambda *a, **k: None,
             "syncportal.remote.limits.blocked": lambda now: {},

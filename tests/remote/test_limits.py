@@ -79,15 +79,6 @@ def test_a_lease_is_extended_only_while_it_lives(remote):
     assert limits.extend(remote, holder="b", now=after(10)) is False
 
 
-def test_release_without_a_remote_gives_everything_back(remote):
-    other = Remote.objects.create(slug="other", base_url="http://127.0.0.1:1").pk
-    lease(remote)
-    lease(other)
-    lease(other, "b")
-    limits.release("a")
-    assert list(SlotLease.objects.values_list("holder", flat=True)) == ["b"]
-
-
 def test_whoever_waits_for_a_slot_is_counted_by_the_others_until_it_gets_one_or_gives_up(remote):
     lease(remote, "a", want=8)
     assert lease(remote, "b", want=1, waits=True) == limits.Grant(0, 0)
@@ -132,6 +123,32 @@ def test_a_rate_below_one_a_second_lets_one_call_through_at_a_time(remote):
     assert lease(remote, per_second=0.2, now=after(5)).tokens == 1
 
 
+def test_calls_beyond_the_grant_are_paid_before_the_next_is_granted(remote):
+    assert lease(remote, per_second=10).tokens == 10
+    assert lease(remote, per_second=10, unspent=-5) == limits.Grant(4, 0, limits.RATE, after(0.6))
+    assert lease(remote, per_second=10, now=after(0.7)).tokens == 2
+    limits.release("a", remote_id=remote, unspent=-10)
+    assert lease(remote, per_second=10, now=after(1.6)).tokens == 0
+    assert lease(remote, per_second=10, now=after(1.8)).tokens == 1
+
+
+def test_whoever_wants_few_calls_leaves_the_rest_and_what_was_not_used_comes_back(remote):
+    assert lease(remote, per_second=10, most=1).tokens == 1
+    limits.release("a", remote_id=remote, unspent=1)
+    assert lease(remote, "b", per_second=10).tokens == 10
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_tokens_of_a_holder_that_gets_no_slot_are_not_lost(remote, busy):
+    assert lease(remote, "a", per_second=10, want=8).tokens == 10
+    limits.pause(remote, reason="x", detail="", now=NOW)
+    assert lease(remote, "a", per_second=10, want=8, unspent=6).tokens == 0
+    limits.resume(remote, now=NOW)
+    if busy:
+        assert lease(remote, "c", per_second=10, unspent=1).slots == 0
+    assert lease(remote, "a", per_second=10, want=8).tokens == 6 + busy
+
+
 def test_unspent_tokens_come_back(remote):
     assert lease(remote, per_second=10).tokens == 10
     assert lease(remote, per_second=10, unspent=7).tokens == 7
@@ -169,7 +186,7 @@ def test_no_sequence_of_requests_exceeds_the_rate(steps, per_second):
     try:
         for wait, _ in steps:
             now += timedelta(seconds=wait)
-            grant = limits._take_tokens(gate, slots=1, share=1.0, per_second=per_second, now=now, unspent=0)
+            grant = limits._take_tokens(gate, slots=1, share=1.0, per_second=per_second, now=now, unspent=0, most=None)
             gate.tokens, gate.tokens_at = kept["tokens"], kept["tokens_at"]
             granted += grant.tokens
     finally:
