@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from syncportal.kernel import correlation
 from syncportal.kernel.redaction import MASK, Redactor, looks_secret
 
 _REDACTOR = Redactor()
@@ -35,10 +36,19 @@ def _masked(key: object, value: object) -> object:
     return value
 
 
+def add_correlation(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Name the work at hand, where neither the request nor the caller has named it (structlog processor)."""
+    here = correlation.current()
+    if here and "request_id" not in event:
+        event.setdefault("correlation_id", here)
+    return event
+
+
 def logging_config(*, style: str, level: str = "INFO") -> dict[str, Any]:
     """Return Django's LOGGING for `style` "json" or "console" and set structlog up to feed it."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        add_correlation,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -21,7 +21,7 @@ from syncportal.kernel.tx import assert_outside_transaction, atomic_retry
 from syncportal.remote import limits
 from syncportal.remote.models import Resource
 from syncportal.remote.spec import spec_for
-from syncportal.sync import events
+from syncportal.sync import attempt_lines, events
 from syncportal.sync.claims import Outcome
 from syncportal.sync.events import Fact, Kind
 from syncportal.sync.finished import Finished
@@ -214,6 +214,7 @@ class _Drain:
             self.report.settled += 1
             name = outcome.verb.name
             self.report.by_verb[name] = self.report.by_verb.get(name, 0) + 1
+        attempt_lines.tell(outcomes, remote=lane.remote.slug)
         self._tell_remote(lane, outcomes, now)
 
     def _tell_remote(self, lane: Lane, outcomes: list[Outcome], now: datetime) -> None:

@@ -15,6 +15,7 @@ from threading import Lock
 import structlog
 from django.db import DatabaseError, connection
 
+from syncportal.kernel import correlation
 from syncportal.remote import auth, limits
 from syncportal.remote.client import Deadline
 from syncportal.remote.errors import ErrorKind, Misconfiguration, RemoteError, Throttled
@@ -224,11 +225,12 @@ class Lane:
         now = claim.current.sent_at + timedelta(seconds=waited)
         if self.blocked or time.monotonic() >= self.stop_at or self.budget.lease_s - waited < LEASE_LEFT_S:
             return Outcome(claim, states.POSTPONE, reason=HANDED_BACK, sends=claim.sends, due_at=now)
-        try:
-            return executor.attempt(claim, client, deadline=Deadline(self._call_s), now=now)
-        except Exception as error:
-            log.exception("attempt.crashed", record_id=claim.record_id, claim_no=claim.claim_no)
-            return _crashed(claim, error, policy_delays=client.spec.policy.delays_s, now=now)
+        with correlation.correlated(claim.correlation_id):
+            try:
+                return executor.attempt(claim, client, deadline=Deadline(self._call_s), now=now)
+            except Exception as error:
+                log.exception("attempt.crashed", record_id=claim.record_id, claim_no=claim.claim_no)
+                return _crashed(claim, error, policy_delays=client.spec.policy.delays_s, now=now)
 
     def uncounted(self, outcome: Outcome, now: datetime) -> Outcome:
         """Return the outcome as it counts: a failure that arrives when the breaker is open already is no attempt."""

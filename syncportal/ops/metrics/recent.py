@@ -38,7 +38,7 @@ def read(scope: Scope, *, traffic: Traffic) -> tuple[RecentError, ...]:
         if traffic.outcomes.get(outcome):
             rows = scope.logs().filter(outcome=outcome, final=True).select_related("record", "resource")
             found += rows.only(*_COLUMNS).order_by("-id")[:RECENT]
-    found.sort(key=lambda row: -row.pk)
+    found.sort(key=lambda row: (row.at, row.pk), reverse=True)
     return tuple(_shown(row) for row in found[:RECENT] if row.at >= traffic.since)
 
 

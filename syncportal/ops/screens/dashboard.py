@@ -14,10 +14,13 @@ from django.utils import timezone
 from django.utils.formats import date_format
 
 from syncportal.ops import charts
+from syncportal.ops.alerts.kinds import Kind
+from syncportal.ops.alerts.models import Alert
 from syncportal.ops.metrics.scope import Scope
 from syncportal.ops.metrics.snapshot import Snapshot, StatusCount
 from syncportal.ops.metrics.traffic import ALARM_PERCENT, TARGET_PERCENT, ErrorCount, Slot
 from syncportal.ops.navigation import address
+from syncportal.remote.limits import BREAKER_OPEN, PAUSED
 from syncportal.remote.models import Remote, Resource
 from syncportal.sync.states import Status
 from syncportal.sync.windows import WINDOWS, Window
@@ -76,6 +79,7 @@ def page(seen: Snapshot) -> dict[str, Any]:
         "refresh_s": REFRESH_S,
         "windows": list(_windows(seen.scope, seen.traffic.window)),
         "banners": _banners(seen),
+        "alerts": _untold(seen),
         "tasks_stuck": seen.tasks.oldest_age_s > STUCK_TASK_S,
         "late": seen.overdue_s > LATE_S,
         "gauge": _gauge(seen),
@@ -138,7 +142,7 @@ def _banners(seen: Snapshot) -> list[str]:
     """Return what needs to be said first, the worst first; templates hold the words."""
     told = {
         "no_worker": not seen.worker_alive,
-        "alerts": bool(seen.alerts),
+        "alerts": bool(_untold(seen)),
         "remotes": any(remote.calls != "running" for remote in seen.remotes),
         "success": _below_alarm(seen),
         "tasks": seen.tasks.waiting_for_person > 0,
@@ -146,6 +150,18 @@ def _banners(seen: Snapshot) -> list[str]:
         "look": seen.stopped > 0 and not seen.open_conflicts and not seen.dead_letters,
     }
     return [name for name, holds in told.items() if holds]
+
+
+def _untold(seen: Snapshot) -> tuple[Alert, ...]:
+    """Return the open alerts that no other banner tells of, with what happens next."""
+    told = {
+        Kind.NO_WORKER: not seen.worker_alive,
+        Kind.BREAKER_OPEN: any(remote.calls == BREAKER_OPEN for remote in seen.remotes),
+        Kind.CREDENTIAL_REFUSED: any(remote.calls == PAUSED for remote in seen.remotes),
+        Kind.DEAD_LETTERS: seen.dead_letters > 0,
+        Kind.FAILED_UNDOS: seen.tasks.waiting_for_person > 0,
+    }
+    return tuple(alert for alert in seen.alerts if not told.get(Kind(alert.kind)))
 
 
 def _below_alarm(seen: Snapshot) -> bool:
