@@ -105,7 +105,7 @@ FINISH = verb("finish", [RunState.RUNNING], [RunState.FINISHED, RunState.BRAKED]
 FAIL = verb("fail", [RunState.RUNNING], [RunState.FAILED], "the remote cannot be read")
 RUN_VERBS: tuple[Verb, ...] = (FINISH, FAIL)
 
-FIND = verb("find", list(State), [State.OPEN, State.IGNORED], "confirmed by a single read; ignored while unchanged")
+FIND = verb("find", list(State), [State.OPEN], "confirmed by a single read; an ignored one stays while it is the same")
 SETTLE = verb("settle", sorted(UNSETTLED), [State.CLOSED], "a later run found both sides agreeing")
 FIX = verb("fix", [State.OPEN, State.IGNORED], [State.FIXED], "repaired by policy, by a plan or by a person")
 IGNORE = verb("ignore", [State.OPEN], [State.IGNORED], "a person accepts it until it changes")

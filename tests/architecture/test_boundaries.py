@@ -15,6 +15,8 @@ LINES = 400
 
 # Pure: the same answer for the same input. No Django models or settings, no network, no clock, no other process.
 PURE = (
+    "reconciliation/diff.py",
+    "reconciliation/policy.py",
     "syncportal/kernel/backoff.py",
     "syncportal/kernel/machine.py",
     "syncportal/kernel/pointer.py",
@@ -28,7 +30,7 @@ PURE = (
     "syncportal/sync/decisions.py",
     "syncportal/sync/validation.py",
 )
-PURE_MAY_USE = {"jsonschema", "referencing", "rfc3339_validator", "syncportal"}
+PURE_MAY_USE = {"jsonschema", "reconciliation", "referencing", "rfc3339_validator", "syncportal"}
 IMPURE = {"os", "random", "secrets", "socket", "subprocess", "threading", "time", "multiprocessing", "asyncio"}
 IMPURE_OWN = (
     "syncportal.kernel.clock",

@@ -20,7 +20,7 @@ from django.db import connection, connections
 
 from reconciliation.models import Discrepancy, Run
 from syncportal.demo import DemoMaster, accounts, shifts
-from syncportal.remote.models import Resource
+from syncportal.remote.models import Resource, SlotLease
 from syncportal.sync import local, records, transitions
 from syncportal.sync.events import WORKER
 from syncportal.sync.models import Record, SyncJob
@@ -189,7 +189,7 @@ def test_a_run_that_is_killed_again_and_again_finds_the_same(
                 command, cwd=ROOT, env=child_environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
             if kill == KILLS:
-                child.wait(timeout=300)
+                assert child.wait(timeout=300) == 1, "discrepancies are open"
                 break
             _until(lambda seen=before, one=child: one.poll() is not None or _moved(seen))
             time.sleep(chance.uniform(0, 0.2))
@@ -197,7 +197,8 @@ def test_a_run_that_is_killed_again_and_again_finds_the_same(
             child.wait()
             connection.close()
             killed.append(Run.objects.values_list("phase", flat=True).get())
-            Run.objects.update(lease_until=None)  # as if the lease's minute had passed
+            Run.objects.update(lease_until=None)  # as if the minute of the leases had passed
+            SlotLease.objects.all().delete()
     run = Run.objects.get()
     assert (len(killed), run.claim_no >= KILLS + 1) == (KILLS, True)
     sides.check(run)
