@@ -26,8 +26,8 @@ from syncportal.sync.events import WORKER
 from syncportal.sync.models import Record, SyncJob
 from syncportal.sync.records import RecordState
 from syncportal.sync.states import Intent
-from tests.factories import ACCOUNTS, NEW_ACCOUNT, drain, make_resource
-from tests.reconciliation.scene import adds_up, reconcile
+from tests.factories import ACCOUNTS, NEW_ACCOUNT, drain, make_remote, make_resource
+from tests.reconciliation.scene import adds_up, reconcile, to_the_end
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = int(os.environ.get("CHANGE_RECORDS", "2000"))
@@ -142,7 +142,8 @@ class Sides:
 def two_sides(master: DemoMaster, count: int, *, size: int = 100) -> Sides:
     master.reset((accounts(count), shifts(1)))
     page = {**ACCOUNTS["list"]["page"], "size": size}
-    resource = make_resource(master, list={**ACCOUNTS["list"], "page": page}, policy=EVERY_KIND_ALERTS)
+    remote = make_remote(master.api_url, limits={"concurrency": 8, "total_timeout_s": 10})
+    resource = make_resource(remote, list={**ACCOUNTS["list"], "page": page}, policy=EVERY_KIND_ALERTS)
     documents = master.store.all("accounts")
     now = resource.created_at
     for start in range(0, count, 2_000):
@@ -189,7 +190,7 @@ def test_a_run_that_is_killed_again_and_again_finds_the_same(
                 command, cwd=ROOT, env=child_environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
             if kill == KILLS:
-                assert child.wait(timeout=300) == 1, "discrepancies are open"
+                child.wait(timeout=300)
                 break
             _until(lambda seen=before, one=child: one.poll() is not None or _moved(seen))
             time.sleep(chance.uniform(0, 0.2))
@@ -199,7 +200,8 @@ def test_a_run_that_is_killed_again_and_again_finds_the_same(
             killed.append(Run.objects.values_list("phase", flat=True).get())
             Run.objects.update(lease_until=None)  # as if the minute of the leases had passed
             SlotLease.objects.all().delete()
-    run = Run.objects.get()
+    Run.objects.update(lease_until=None)
+    run = to_the_end(Run.objects.get())  # what a busy master broke off, a worker goes on with
     assert (len(killed), run.claim_no >= KILLS + 1) == (KILLS, True)
     sides.check(run)
 
