@@ -301,6 +301,7 @@ LOGGING = logging_config(style=LOG_FORMAT)
 DJANGO_STRUCTLOG_USER_ID_FIELD = "pk"
 DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # kernel/middleware.py has checked it
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG  # one line a request, when it is done
+DJANGO_STRUCTLOG_REQUEST_CANCELLED_LOG_LEVEL = logging.DEBUG  # every page that is left cancels its stream
 
 # --- HTTP API ---------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {

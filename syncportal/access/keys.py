@@ -68,6 +68,12 @@ def check_key(text: str, *, now: datetime) -> ApiKey:
     return row
 
 
+def still_holds(key_id: int, *, now: datetime) -> bool:
+    """Tell whether a key that was accepted before would be accepted now."""
+    unexpired = Q(expires_at__isnull=True) | Q(expires_at__gt=now)
+    return ApiKey.objects.filter(unexpired, pk=key_id, revoked_at__isnull=True, user__is_active=True).exists()
+
+
 def revoke(key_id: int, *, now: datetime) -> bool:
     """Make a key useless from now on; False when it was already."""
     return bool(ApiKey.objects.filter(pk=key_id, revoked_at__isnull=True).update(revoked_at=now))

@@ -22,6 +22,7 @@ from syncportal.ops.metrics.snapshot import snapshot
 from syncportal.ops.navigation import navigation
 from syncportal.ops.screens import dashboard
 from syncportal.sync import my_work
+from syncportal.sync.screens import live
 from syncportal.sync.screens import my_work as my_work_page
 from syncportal.sync.windows import DEFAULT, WINDOWS
 
@@ -54,6 +55,7 @@ class SyncPortalAdminSite(AdminSite):
         own = [
             path("", self.admin_view(self.start), name="index"),
             path("work/", self.admin_view(my_work_page.view), name="my_work"),
+            path("live/", self.admin_view(live.view), name="live"),
         ]
         return [*own, *super().get_urls()]
 

@@ -20,7 +20,7 @@ from syncportal.sync.models import Event
 
 _LOOKS: Final = 20
 _PAUSE_S: Final = 0.01
-_SURELY_OVER: Final = timedelta(minutes=2)  # statement and idle timeouts end every transaction of ours sooner
+SURELY_OVER: Final = timedelta(minutes=2)  # statement and idle timeouts end every transaction of ours sooner
 _WRITERS: Final = """
     SELECT virtualtransaction FROM pg_locks
      WHERE locktype = 'relation' AND relation = %s::regclass AND mode = 'RowExclusiveLock' AND granted
@@ -49,24 +49,26 @@ def read(visible: QuerySet[Event], *, after: int, limit: int, now: datetime) -> 
 
 def horizon(now: datetime) -> int:
     """Return the highest id up to which every event is committed or will never exist."""
-    newest = _highest(before=None)
-    if connection.vendor != "postgresql":
-        return newest
-    waiting = _writers()
+    highest = newest()
+    waiting = writers()
     for _ in range(_LOOKS):
         if not waiting:
-            return newest
+            return highest
         time.sleep(_PAUSE_S)
-        waiting &= _writers()
-    return _highest(before=now - _SURELY_OVER)
+        waiting &= writers()
+    return newest(before=now - SURELY_OVER)
 
 
-def _highest(*, before: datetime | None) -> int:
+def newest(*, before: datetime | None = None) -> int:
+    """Return the highest id that is visible now, of the events written before a time; 0 when there is none."""
     rows = Event.objects.order_by("-pk").values_list("pk", flat=True)
     return (rows if before is None else rows.filter(at__lt=before)).first() or 0
 
 
-def _writers() -> set[str]:
+def writers() -> set[str]:
+    """Return the transactions that may hold ids not visible yet; none on SQLite, which has one writer at a time."""
+    if connection.vendor != "postgresql":
+        return set()
     with connection.cursor() as cursor:
         cursor.execute(_WRITERS, [Event._meta.db_table])
         return {row[0] for row in cursor.fetchall()}

@@ -78,4 +78,8 @@ class EventQuerySet(_ByRecordOwner):
             return self
         if not user.is_authenticated:
             return self.none()
-        return self.filter(Q(record__owner_id=user.pk) | Q(actor_id=user.pk))
+        return self.in_scope_of(user.pk)
+
+    def in_scope_of(self, user_id: int) -> Self:
+        """Return the events of a user's own records, and the user's own acts."""
+        return self.filter(Q(record__owner_id=user_id) | Q(actor_id=user_id))

@@ -84,7 +84,7 @@ def test_a_run_is_started_once_and_a_second_click_leads_to_it(apart: World) -> N
     run = Run.objects.order_by("-id")[0]
     assert run.dry_run and run.started_by == apart.people["ops"]
     progress = reverse("admin:reconciliation_run_progress", args=[run.pk])
-    assert 'hx-trigger="every 2s"' in client.get(progress).content.decode()
+    assert 'hx-trigger="every 2s, live"' in client.get(progress).content.decode()
     to_the_end(run)
     assert "hx-trigger" not in client.get(progress).content.decode()
     for wrong in ("", "nope", "\x00", "x" * 500):

@@ -146,7 +146,8 @@ def test_nothing_is_changed_by_get_or_head(world: World) -> None:
             continue
         for verb in ("get", "head"):
             with CaptureQueriesContext(connection) as captured:
-                assert getattr(client, verb)(address(route, ids, world)).status_code == 200, route
+                wanted = 204 if route.endswith("/stream/") else 200  # the test's client is a WSGI server
+                assert getattr(client, verb)(address(route, ids, world)).status_code == wanted, route
             writes = [q["sql"] for q in captured if q["sql"].split()[0] in ("INSERT", "UPDATE", "DELETE")]
             assert writes == [], route
     assert content() == before

@@ -57,7 +57,7 @@ def test_an_edit_is_saved_and_its_outcome_appears_by_itself(world: World, window
     with worker():
         page.locator("#state-body").get_by_text("Both sides agree.").wait_for()
         page.locator("#history").get_by_text("Sent and confirmed").wait_for()
-    assert page.locator("#state-body").get_attribute("hx-get") is None
+    assert page.locator("#state-body").get_attribute("hx-trigger") == "live", "it asks no more by itself"
     kept = world.master.get("accounts", "ACC-0001")
     assert kept is not None and kept["city"] == "Bergen"
 

@@ -111,8 +111,8 @@ def test_the_pages_look_again_by_themselves_until_a_person_must_act(scene: Scene
     assert "hx-trigger" not in client.get(group).content.decode()
     operate.retry_now(task.pk, actor=actor(scene), why="")
     watched = client.get(group)
-    assert f'hx-get="{group}?seen=compensating" hx-trigger="every 2s"' in watched.content.decode()
-    assert 'hx-trigger="every 2s"' in page(client, "compensatingtask_change", task.pk)
+    assert f'hx-get="{group}?seen=compensating" hx-trigger="every 2s, live"' in watched.content.decode()
+    assert 'hx-trigger="every 2s, live"' in page(client, "compensatingtask_change", task.pk)
     again = client.get(group, {"seen": "compensating"}, HTTP_HX_REQUEST="true")
     assert "HX-Refresh" not in again
     scene.master.faults.clear()

@@ -10,6 +10,8 @@
     let timer = 0;
     let waiting = null;
     let lastSeen = new Date();
+    let asked = Date.now();
+    const streams = () => document.documentElement.dataset.stream === "on";  // live.js tells what happens
 
     const sameKind = (one, other) =>
         one.nodeType === other.nodeType && one.nodeName === other.nodeName && one.id === other.id;
@@ -108,11 +110,18 @@
         } finally {
             clearTimeout(limit);
             waiting = null;
+            asked = Date.now();
             if (!document.hidden) {
-                timer = setTimeout(refresh, every);
+                timer = setTimeout(refresh, streams() ? 2 * every : every);
             }
         }
     };
+
+    // Something happened: look at once, and while much happens every now and then.
+    document.addEventListener("live:moved", () => {
+        clearTimeout(timer);
+        timer = setTimeout(refresh, Math.max(0, every / 2 - (Date.now() - asked)));
+    });
 
     document.addEventListener("visibilitychange", () => {
         if (document.hidden) {

@@ -4,8 +4,11 @@ import re
 from typing import ClassVar
 
 from django.db.models import QuerySet
+from django.http import HttpResponse, StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.decorators import action
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
@@ -15,11 +18,14 @@ from syncportal.access.views import ApiViews
 from syncportal.kernel.clock import db_now
 from syncportal.sync import feed
 from syncportal.sync.api.filters import EventFilters, SyncLogFilters
+from syncportal.sync.api.following import EventStreamRenderer, follow
 from syncportal.sync.api.shapes import EventFeedShape, EventShape, SyncLogShape
+from syncportal.sync.live.stream import CONTENT_TYPE
 from syncportal.sync.models import Event, SyncLog
 
 _AFTER = "after"
 _LATEST = "latest"
+_LAST = "last"
 
 
 class SyncLogViews(ApiViews):
@@ -47,7 +53,7 @@ class EventViews(ApiViews):
     serializer_class = EventShape
     filterset_class = EventFilters
     pagination_class = None  # the feed has a cursor of its own kind
-    extra_parameters: ClassVar = (_AFTER,)
+    extra_parameters: ClassVar = (_AFTER, _LAST)
 
     def get_queryset(self) -> QuerySet[Event]:
         """Return the events that the caller may see."""
@@ -77,6 +83,24 @@ class EventViews(ApiViews):
             raise bad_cursor(_AFTER)
         page = feed.read(visible, after=int(after), limit=size, now=now)
         return self._page(request, page.events, cursor=page.cursor, more=page.more)
+
+    @extend_schema(
+        summary="The event feed as it happens",
+        description="Server-Sent Events: one message an event, `data` is an Event as in the feed, `id` the cursor to "
+        "resume from, in `Last-Event-ID` or `last`; what was sent beyond it may come again. A message `beat` comes at "
+        "least every 15 seconds. Streams end after 15 to 30 minutes; connect again. A person may have 20 open. 204 "
+        "where the server cannot hold a stream open: follow the feed instead.",
+        parameters=[
+            OpenApiParameter(_LAST, OpenApiTypes.INT, description="As Last-Event-ID; without both the stream is new."),
+            OpenApiParameter("Last-Event-ID", OpenApiTypes.INT, OpenApiParameter.HEADER),
+        ],
+        responses={(200, CONTENT_TYPE): OpenApiTypes.STR, 204: None},
+    )
+    @action(detail=False, url_path="stream", renderer_classes=[EventStreamRenderer, JSONRenderer])
+    def stream(self, request: Request) -> HttpResponse | StreamingHttpResponse:
+        """Send the caller's events as they happen."""
+        self.filter_queryset(self.get_queryset())  # refuses unknown parameters and bad values
+        return follow(request)
 
     def _page(self, request: Request, events: tuple[Event, ...], *, cursor: int, more: bool) -> Response:
         url = replace_query_param(request.build_absolute_uri(), _AFTER, str(cursor))
