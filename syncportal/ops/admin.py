@@ -1,6 +1,7 @@
-"""Registers the pages about connections and alerts with the admin.
+"""Registers the pages about connections, keys, workers and alerts with the admin.
 
-They stand here and not in remote/ because they also pause, pull and show records, which remote/ knows nothing of.
+They stand here and not in remote/ and access/ because they also pause, pull, show records and write history, of which
+those know nothing.
 """
 
 from django.contrib import admin

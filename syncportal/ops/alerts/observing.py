@@ -85,7 +85,7 @@ def _leases_over(now: datetime) -> dict[int, Counted]:
 
 def _dead_letters() -> dict[int, Counted]:
     rows = SyncJob.objects.filter(status=Status.DEAD_LETTER, record__deleted_at__isnull=True).order_by()
-    return _by(rows.values_list("record__resource_id").annotate(number=Count("pk"), since=Min("status_since")))
+    return _by(rows.values_list("resource_id").annotate(number=Count("pk"), since=Min("status_since")))
 
 
 def _failed_undos() -> dict[int, Counted]:
