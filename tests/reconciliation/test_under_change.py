@@ -69,6 +69,12 @@ class Sides:
                 self.master.create("accounts", {"id": f"{name(number)}x", **NEW_ACCOUNT})
             self.planted[f"{name(number)}x" if kind == "missing_local" else name(number)] = kind
 
+    def leave_unsent(self) -> None:
+        """Edit records that stay unsent until the run is over (numbers 5, 55, …): no difference."""
+        for number in range(5, self.count, 50):
+            record = Record.objects.get(external_id=name(number))
+            local.save(local.Edit(record.pk, {"city": "Not sent yet"}), actor=WORKER)
+
     def write_outside(self) -> None:
         """Edit, delete and add objects that we do not touch (numbers 2, 12, …)."""
         numbers = iter(range(2, self.count, 10))
@@ -91,18 +97,20 @@ class Sides:
                 "external_id", "pk"
             )
         )
+        mine = list(ids.values())
         for turn, record_id in enumerate(ids.values()):
             if self.stop.is_set():
                 break
             if turn % 7 == 3:
-                local.create(self.resource, {**NEW_ACCOUNT, "name": f"Made {turn}"}, actor=WORKER, owner_id=None)
+                data = {**NEW_ACCOUNT, "name": f"Made {turn}"}
+                mine.append(local.create(self.resource, data, actor=WORKER, owner_id=None).record_id)
             if turn % 11 == 5:
                 local.save(local.Edit(record_id, delete=True), actor=WORKER)
             else:
                 local.save(local.Edit(record_id, {"city": f"Here {turn}"}), actor=WORKER)
             if turn % 5 == 0:
-                drain()
-        drain()
+                drain(record_ids=mine)
+        drain(record_ids=mine)
 
     @contextmanager
     def writers(self) -> Iterator[None]:
@@ -161,6 +169,7 @@ def two_sides(master: DemoMaster, count: int, *, size: int = 100) -> Sides:
 def test_writers_on_both_sides_hide_nothing_and_invent_nothing(master: DemoMaster) -> None:
     sides = two_sides(master, COUNT)
     sides.plant()
+    sides.leave_unsent()
     master.latency_ms = 2
     with sides.writers():
         time.sleep(0.05)
