@@ -72,7 +72,8 @@ def read(body: Any, *, specs: Mapping[str, ResourceSpec]) -> Plan:
 def examine(body: Any, *, specs: Mapping[str, ResourceSpec]) -> tuple[Plan, list[Problem]]:
     """Return as much of the plan as can be read, and everything that is wrong; raises TooManySteps.
 
-    A step that cannot be read has an empty resource, an empty occurrence_id or no changes.
+    A requestId that cannot be read is empty; a step that cannot be read has an empty resource, an empty occurrence_id
+    or no changes.
     """
     if not isinstance(body, dict):
         raise InvalidPlan([Problem("", "type", "The request must be a JSON object.")])
@@ -118,8 +119,8 @@ class _Reader:
     def plan(self, body: Json) -> Plan:
         self._known_keys(body, {"requestId", "resource", "validateOnly", "groups"}, "")
         request_id = body.get("requestId", "")
-        if "requestId" in body:
-            self._identifier(request_id, "/requestId")
+        if "requestId" in body and not self._identifier(request_id, "/requestId"):
+            request_id = ""
         validate_only = body.get("validateOnly", False)
         if not isinstance(validate_only, bool):
             self._wrong("/validateOnly", "type", "Must be true or false.")
@@ -130,7 +131,7 @@ class _Reader:
         else:
             read_groups = [self._group(g, f"/groups/{n}", body.get("resource")) for n, g in enumerate(groups)]
         hashed = hashlib.sha256(strict_json.dumps_canonical(body).encode()).hexdigest()
-        return Plan(str(request_id), tuple(read_groups), validate_only is True, hashed)
+        return Plan(request_id, tuple(read_groups), validate_only is True, hashed)
 
     def _identifier(self, value: Any, at: str, *, limit: int = MAX_ID) -> bool:
         if isinstance(value, str) and 0 < len(value) <= limit and value.isprintable():

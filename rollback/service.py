@@ -51,8 +51,11 @@ def perform(
     resources = {resource.slug: resource for resource in Resource.objects.select_related("remote")}
     planned, problems = plan.examine(body, specs={slug: spec_for(resource) for slug, resource in resources.items()})
     problems += extra_problems
-    if not problems and not planned.validate_only and (found := _earlier(planned, actor=actor)) is not None:
-        return Performed(found, replayed=True)
+    if not extra_problems and not planned.validate_only:
+        # What is on file was in order when it was sent, whatever the configuration says of it by now.
+        found = _earlier(planned, actor=actor, same_only=bool(problems))
+        if found is not None:
+            return Performed(found, replayed=True)
     problems += accept.content_problems(planned, resources, sees_all=sees_all, user_id=actor.user_id)
     if problems:
         raise plan.InvalidPlan(plan.in_order(problems))
@@ -64,8 +67,14 @@ def perform(
     return _carry_out(planned, resources, clients, actor=actor, budget=budget)
 
 
-def _earlier(planned: plan.Plan, *, actor: Actor) -> GroupedUpdate | None:
-    return accept.earlier(planned, actor=actor) if planned.request_id else None
+def _earlier(planned: plan.Plan, *, actor: Actor, same_only: bool = False) -> GroupedUpdate | None:
+    """Return the request on file. same_only: say nothing of another payload, its problems will be told."""
+    try:
+        return accept.earlier(planned, actor=actor) if planned.request_id else None
+    except accept.KeyReused:
+        if same_only:
+            return None
+        raise
 
 
 def _carry_out(

@@ -11,7 +11,7 @@ from rollback.models import CompensatingTask, GroupedUpdate
 from rollback.states import TaskStatus
 from syncportal.access.keys import Scope
 from syncportal.demo import DemoMaster
-from syncportal.remote import limits
+from syncportal.remote import configuration, limits
 from syncportal.remote.models import Gate
 from syncportal.sync.models import Record, SyncJob
 from tests.factories import edit
@@ -103,6 +103,24 @@ def test_a_replay_answers_even_when_the_record_would_refuse_the_change_by_now(sc
     Record.objects.filter(pk=record.pk).update(owner=scene.people["other"])
     answer = scene.caller("owner").post(ADDRESS, body)
     assert (answer.status_code, answer["Idempotent-Replayed"]) == (200, "true")
+
+
+def test_a_replay_answers_even_when_the_configuration_would_refuse_the_change_by_now(scene: Scene) -> None:
+    scene.records("ACC-0001")
+    body = scene.body("ACC-0001")
+    first = scene.caller("owner").post(ADDRESS, body)
+    sent = len(scene.master.writes())
+    resource = scene.resource
+    resource.config = resource.config | {"read_only": [*resource.config["read_only"], "/city"]}
+    configuration.save_resource(remote=resource.remote, slug=resource.slug, name=resource.name, config=resource.config)
+    refused = scene.caller("owner").post(ADDRESS, body | {"requestId": "new"})
+    assert (refused.status_code, pointers(refused)) == (422, {"/groups/0/updates/0/changes/city": "read_only"})
+    again = scene.caller("owner").post(ADDRESS, body)
+    assert (again.status_code, again.json(), again["Idempotent-Replayed"]) == (200, first.json(), "true")
+    body["groups"][0]["updates"][0]["changes"] = {"city": "Oslo"}
+    other = scene.caller("owner").post(ADDRESS, body)
+    assert (other.status_code, pointers(other)) == (422, {"/groups/0/updates/0/changes/city": "read_only"})
+    assert len(scene.master.writes()) == sent
 
 
 def test_the_idempotency_key_header_is_the_request_id(scene: Scene) -> None:
