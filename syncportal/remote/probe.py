@@ -2,13 +2,15 @@
 
 Owns: the run of a probe and the scratch object. Guarantees: without `write` nothing is written; with it one object is
 created and deleted, or, where nothing can be created, one existing object is changed and put back; what could not be
-cleaned up is named on the card. Every finding is kept on the resource. Does not: decide what follows (guarantees.py).
+cleaned up is named on the card. It ends within LOOKING_S + CLEANING_S (and a sign-in before), less than a web request
+may take; what there was no time for is named too. Findings are kept on the resource. Does not: decide what follows.
 """
 
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -25,6 +27,8 @@ from syncportal.remote.models import Resource
 from syncportal.remote.payloads import RemoteObject, WriteResult
 
 CALL_S = 10.0
+LOOKING_S = 30.0
+CLEANING_S = 15.0  # kept for the scratch object, however long looking took
 COARSE_WAIT_S = 1.1
 _CHANGEABLE = ("string", "integer", "number", "boolean")
 
@@ -36,9 +40,7 @@ def run(resource: Resource, *, write: bool = False, actor: Any = None) -> dict[s
     """
     client = client_for(resource)
     prober = Prober(client)
-    prober.read_part()
-    if write:
-        prober.write_part()
+    prober.look(write=write)
     if client.credentials.dirty_token is not None:
         auth.store(resource.remote, client.credentials)
     now = db_now()
@@ -57,6 +59,28 @@ class Prober:
         self.seen = Observations()
         self.sample: RemoteObject | None = None
         self._read_ms: list[int] = []
+        self._deadline = Deadline(LOOKING_S)
+        self._undone: list[str] = []
+
+    def look(self, *, write: bool) -> None:
+        """Read, with `write` also write, until all is seen or the time is up; raises RemoteError for a failed read."""
+        self._in_time("the objects and their versions", self.read_part)
+        if write:
+            self._in_time("all that needs writes", self.write_part)
+        if self._undone:
+            left = ", ".join(self._undone)
+            self.seen.problems.append(f"The probe's {LOOKING_S:g} s were over before it could look at: {left}.")
+
+    def _in_time(self, what: str, step: Callable[[], None]) -> None:
+        """Look at one thing; what the end of the time cut short, or left no room for, counts as not looked at."""
+        if not self._deadline.over:
+            try:
+                step()
+                return
+            except RemoteError:
+                if not self._deadline.over:
+                    raise
+        self._undone.append(what)
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -80,27 +104,27 @@ class Prober:
         self.seen.window_ms = max(1, round(median(self._read_ms)))
 
     def _look_at_list(self) -> list[RemoteObject]:
-        page = self.client.list_page(None, deadline=Deadline(CALL_S))
+        page = self.client.list_page(None, deadline=self._deadline.at_most(CALL_S))
         self.seen.list_readable = not page.problems
         self.seen.problems += page.problems[:3]
         self.seen.total_shown = page.total is not None
         wanted = self.spec.listing.page.size if self.spec.listing else None
         if wanted and page.next is not None and page.raw_count < wanted:
             self.seen.page_cap = page.raw_count
-        again = self.client.list_page(None, deadline=Deadline(CALL_S))
+        again = self.client.list_page(None, deadline=self._deadline.at_most(CALL_S))
         order = [row.external_id for row in page.objects]
         # A page of stubs may be cut short by time, here or there.
         keeps = all(first == row.external_id for first, row in zip(order, again.objects, strict=False)) and bool(
             order
         ) == bool(again.objects)
         if page.next is not None:
-            following = self.client.list_page(page.next, deadline=Deadline(CALL_S))
+            following = self.client.list_page(page.next, deadline=self._deadline.at_most(CALL_S))
             keeps = keeps and not {row.external_id for row in following.objects}.intersection(order)
         self.seen.keeps_order = keeps
         return list(page.objects)
 
     def _read(self, external_id: str) -> RemoteObject:
-        result = self.client.read(external_id, purpose="probe", deadline=Deadline(CALL_S))
+        result = self.client.read(external_id, purpose="probe", deadline=self._deadline.at_most(CALL_S))
         self._read_ms.append(result.answer.exchange.duration_ms)
         return result.object
 
@@ -115,17 +139,21 @@ class Prober:
         created = self._create(template, key=key)
         if created is not None:
             self.seen.scratch = created
+            scratch = [created]
             try:
-                self._try_idempotency(template, key=key, made=created)
+                self._try_idempotency(template, key=key, scratch=scratch)
                 self._try_writes(created)
             finally:
-                self._delete(created)
+                self._deadline = Deadline(CLEANING_S)
+                for made in scratch:
+                    self._delete(made)
             return
         original = self.sample
         self.seen.scratch = original.external_id or ""
         try:
             self._try_writes(self.seen.scratch)
         finally:
+            self._deadline = Deadline(CLEANING_S)
             self._restore(original)
 
     def scratch_data(self, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,14 +221,15 @@ class Prober:
         own_id = self.spec.external_id_of(data) if self.spec.create.id == "client" else None
         try:
             made = self.client.create(
-                data, external_id=own_id, idempotency_key=key, deadline=Deadline(CALL_S), purpose="probe"
+                data, external_id=own_id, idempotency_key=key, deadline=self._deadline.at_most(CALL_S), purpose="probe"
             )
         except RemoteError as problem:
             self._note(problem)
+            self._note_uncertain(problem)
             self.seen.problems.append(f"No scratch object could be created: {problem.detail}")
             return None
         if (made.external_id or own_id) is None:
-            found, _ = self.client.lookup(data, deadline=Deadline(CALL_S)) if self.spec.has_lookup else ([], None)
+            found = self._looked_up(data) if self.spec.has_lookup else []
             if len(found) != 1:
                 self.seen.leftover.append("a created object whose id the remote did not tell")
                 return None
@@ -208,29 +237,43 @@ class Prober:
         self.seen.wrote = True
         return made.external_id or own_id
 
-    def _try_idempotency(self, data: Mapping[str, Any], *, key: str, made: str) -> None:
+    def _looked_up(self, data: Mapping[str, Any]) -> list[RemoteObject]:
+        try:
+            return list(self.client.lookup(data, deadline=self._deadline.at_most(CALL_S))[0])
+        except RemoteError as problem:
+            self._note(problem)
+            return []
+
+    def _try_idempotency(self, data: Mapping[str, Any], *, key: str, scratch: list[str]) -> None:
         if not self.spec.idempotency_header or self.spec.create.id == "client":
             return
         try:
-            again = self.client.create(data, idempotency_key=key, deadline=Deadline(CALL_S), purpose="probe")
+            again = self.client.create(
+                data, idempotency_key=key, deadline=self._deadline.at_most(CALL_S), purpose="probe"
+            )
         except RemoteError as problem:
             self._note(problem)
+            self._note_uncertain(problem)
             return
-        self.seen.idempotency = again.external_id == made
-        if again.external_id and again.external_id != made:
-            self._delete(again.external_id)
+        self.seen.idempotency = again.external_id == scratch[0]
+        if again.external_id and not self.seen.idempotency:
+            scratch.append(again.external_id)
 
     def _try_writes(self, target: str) -> None:
         self.seen.wrote = True
-        for step in (self._try_change, self._try_stale, self._try_bare, self._try_equal):
+        steps = {
+            "a change": self._try_change, "a stale write": self._try_stale,
+            "a write without precondition": self._try_bare, "an equal write": self._try_equal,
+        }  # fmt: skip
+        for what, step in steps.items():
             try:
-                step(target)
+                self._in_time(what, partial(step, target))
             except LookupError as problem:
                 self.seen.problems.append(f"Writing could not be tried: {problem}.")
                 return
             except RemoteError as problem:
                 self._note(problem)
-                self.seen.problems.append(f"{step.__name__.removeprefix('_try_')}: {problem.detail}")
+                self.seen.problems.append(f"{what.capitalize()} failed: {problem.detail}")
 
     def _try_change(self, target: str) -> None:
         before = self._read(target)
@@ -301,7 +344,7 @@ class Prober:
     ) -> WriteResult:
         return (client or self.client).update(
             target, data=data, base=before.data, expected_version=before.version, idempotency_key=uuid.uuid4().hex,
-            deadline=Deadline(CALL_S), purpose="probe",
+            deadline=self._deadline.at_most(CALL_S), purpose="probe",
         )  # fmt: skip
 
     # --- cleaning up ---------------------------------------------------------------------------------------------
@@ -310,7 +353,11 @@ class Prober:
         def attempt() -> bool:
             current = self._read(target)
             self.client.delete(
-                target, expected_version=current.version, base=current.data, deadline=Deadline(CALL_S), purpose="probe"
+                target,
+                expected_version=current.version,
+                base=current.data,
+                deadline=self._deadline.at_most(CALL_S),
+                purpose="probe",
             )
             self._read(target)
             return False
@@ -339,6 +386,11 @@ class Prober:
             except RemoteError as problem:
                 self._note(problem)
         self.seen.leftover.append(target)
+
+    def _note_uncertain(self, problem: RemoteError) -> None:
+        """Name the object of a create without an answer: nobody knows whether there is one."""
+        if problem.maybe_applied:
+            self.seen.leftover.append("perhaps an object whose creation was not answered")
 
     def _note(self, problem: RemoteError) -> None:
         if isinstance(problem, Throttled) and problem.retry_after_s is not None:

@@ -1,5 +1,6 @@
 """The probe finds out what the demo master really does, and leaves nothing behind."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -92,6 +93,45 @@ def test_where_nothing_can_be_created_one_object_is_changed_and_put_back(master)
         assert {k: v for k, v in after[name].items() if k not in ("version", "updated_at")} == {
             k: v for k, v in before[name].items() if k not in ("version", "updated_at")
         }
+
+
+def test_a_slow_remote_is_left_in_time_and_cleaned_up_and_what_was_not_seen_is_said(
+    master, monkeypatch, settings
+) -> None:
+    assert settings.CALL_TOTAL_S + probe.LOOKING_S + probe.CLEANING_S < settings.WEB_TIMEOUT_S
+    monkeypatch.setattr(probe, "LOOKING_S", 1.0)
+    monkeypatch.setattr(probe, "CLEANING_S", 3.0)
+    master.reset([accounts(5)])
+    before = contents(master, "accounts")
+    resource = configured(master, idempotency_header="Idempotency-Key")
+    master.latency_ms = 120
+    begun = time.monotonic()
+    card = probe.run(resource, write=True)
+    assert time.monotonic() - begun < 3.0
+    master.latency_ms = 0
+    assert contents(master, "accounts") == before, "the scratch object is gone"
+    assert (card["leftover"], card["stale_write_refused"], card["bumps_on_equal_write"]) == ([], None, None)
+    assert card["problems"][-1].startswith("The probe's 1 s were over before it could look at: ")
+    assert card["problems"][-1].endswith("a stale write, a write without precondition, an equal write.")
+
+
+def test_time_that_ends_while_reading_leaves_no_object_touched(master, monkeypatch) -> None:
+    monkeypatch.setattr(probe, "LOOKING_S", 0.5)
+    master.reset([accounts(5)])
+    resource = configured(master)
+    master.latency_ms = 200
+    card = probe.run(resource, write=True)
+    assert master.writes() == []
+    assert card["problems"] == [
+        "The probe's 0.5 s were over before it could look at: the objects and their versions, all that needs writes."
+    ]
+
+
+def test_a_create_that_is_not_answered_is_named_as_perhaps_left_behind(master) -> None:
+    master.reset([accounts(5)])
+    resource = configured(master)
+    master.faults.add("reset_after", phase="write", times=1)
+    assert probe.run(resource, write=True)["leftover"] == ["perhaps an object whose creation was not answered"]
 
 
 def test_a_changed_precondition_drops_the_card(master) -> None:
