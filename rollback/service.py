@@ -13,6 +13,7 @@ from rollback import accept, groups, plan
 from rollback.budget import Budget
 from rollback.models import GroupedUpdate
 from rollback.undo import Client
+from syncportal.kernel import correlation
 from syncportal.remote.gateway import client_for
 from syncportal.remote.models import Resource
 from syncportal.remote.spec import spec_for
@@ -107,6 +108,13 @@ def _carry_out(
         accepted = accept.accept(planned, resources, actor=actor)
         if not accepted.fresh:
             return Performed(accepted.request, replayed=True)
-        pool: Executor = stack.enter_context(ThreadPoolExecutor(min(granted), thread_name_prefix="group"))
+        pool: Executor = stack.enter_context(
+            ThreadPoolExecutor(
+                min(granted),
+                thread_name_prefix="group",
+                initializer=correlation.adopt,
+                initargs=(correlation.current(),),
+            )
+        )
         groups.carry_out(accepted, clients, budget=budget, pool=pool)
     return Performed(accepted.request)

@@ -29,6 +29,14 @@ def pointers(answer: Any) -> dict[str, str]:
     return {error["pointer"]: error["code"] for error in answer.json()["errors"]}
 
 
+def test_the_requests_id_goes_to_the_remote_with_every_step(master: DemoMaster) -> None:
+    scene = Scene(master, {"policy": {"parallel": 2}})
+    scene.records("ACC-0001", "ACC-0002")
+    body = scene.body("ACC-0001", "ACC-0002", request_id="r1")
+    assert scene.caller("owner").post(ADDRESS, body, headers={"X-Request-ID": "trace-9"}).status_code == 200
+    assert [write.request_id for write in master.writes()] == ["trace-9", "trace-9"]
+
+
 def test_an_applied_group_answers_200_and_moves_the_records(scene: Scene) -> None:
     one, two = scene.records("ACC-0001", "ACC-0002")
     answer = scene.caller("owner").post(ADDRESS, scene.body("ACC-0002", "ACC-0001", request_id="r1"))
