@@ -189,7 +189,7 @@ def test_a_tick_survives_a_database_that_is_away(monkeypatch: pytest.MonkeyPatch
 def test_working_off_with_nothing_to_do_ends_and_keeps_the_books() -> None:
     done = ticks.work_off()
     assert (done.pushed, done.refreshed, done.pull_slices, done.failed) == (0, 0, 0, [])
-    assert set(Duty.objects.values_list("name", flat=True)) == {"sweep", "seal", "alerts", "conflicts"}
+    assert set(Duty.objects.values_list("name", flat=True)) == {"sweep", "seal", "summaries", "alerts", "conflicts"}
 
 
 def test_working_off_goes_on_past_work_that_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
