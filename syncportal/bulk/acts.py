@@ -50,6 +50,16 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """Why some rows failed, how many, and where more stands. new: not what the operation set out to mend."""
+
+    title: str
+    url: str
+    count: int
+    new: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Some rows to act on, for whom, and with which parameters."""
 
@@ -67,7 +77,8 @@ class Act:
     those rows among some that the person may act on. run: acts in the caller's transaction and tells what became of
     every row. watch: how rows done earlier turned out (WAITING: not known yet), for ramps, and for acts that `follow`
     every row to its end because they only ask for something. form: asks for parameters; has a property `parameters`.
-    details: what else the preview counts over the rows, such as fields.
+    details: what else the preview counts over the rows, such as fields. causes: why rows that failed did, the most
+    frequent first.
     """
 
     name: str
@@ -85,6 +96,7 @@ class Act:
     follow: bool = False
     form: type[forms.Form] | None = None
     details: "Callable[[Sequence[int], Parameters], Sequence[Part]] | None" = None
+    causes: Callable[[Sequence[int], Parameters], Sequence[Cause]] | None = None
 
 
 _paths: dict[str, str] = {}
@@ -143,7 +155,8 @@ NOT_YOURS = Result(RowState.SKIPPED, "gone, or no longer yours")
 
 def preview_of(act: Act, ids: Sequence[int], *, user: Person, parameters: Parameters) -> Preview:
     """Count what the act takes and what it leaves out, and why; changes nothing."""
-    mine = [pk for pk in ids if pk in set(act.scope(user, ids))] if act.may(user) else []
+    scope = set(act.scope(user, ids)) if act.may(user) else set()
+    mine = [pk for pk in ids if pk in scope]
     verdicts = act.preview(mine, parameters) if mine else {}
     counted = Counter(verdicts.get(pk, GONE) for pk in ids)
     parts = [Part(verdict.label, verdict.icon, verdict.why, count) for verdict, count in counted.most_common()]

@@ -111,8 +111,7 @@ def leave(operation: BulkOperation, *, now: datetime, pause_s: float = 0.0) -> N
 
 def next_rows(operation: BulkOperation, *, limit: int) -> list[BulkRow]:
     """Return the next rows that may be acted on."""
-    let_go = operation.settled + operation.handed_over
-    room = limit if operation.allowed is None else min(limit, operation.allowed - let_go)
+    room = limit if operation.allowed is None else min(limit, operation.allowed - operation.let_go)
     return list(operation.rows.filter(state=RowState.WAITING)[: max(0, room)])
 
 
@@ -152,6 +151,11 @@ def end(operation: BulkOperation, verb: Verb, *, reason: str = "", now: datetime
     if not moved:
         raise Fenced
     operation.state, operation.reason = state, reason
+
+
+def failed_targets(operation: BulkOperation, *, limit: int = 1_000) -> list[int]:
+    """Return targets of rows that failed."""
+    return list(operation.rows.filter(state=RowState.FAILED).values_list("target_id", flat=True)[:limit])
 
 
 def outcomes(operation: BulkOperation, *, states: Sequence[RowState], most: int = 10) -> list[tuple[str, int]]:

@@ -63,6 +63,11 @@ class BulkOperation(models.Model):
         return self.done + self.skipped + self.failed
 
     @property
+    def let_go(self) -> int:
+        """Return how many rows were really acted on; a ramp counts only these, for a row left out proves nothing."""
+        return self.done + self.failed + self.handed_over
+
+    @property
     def waiting(self) -> int:
         """Return how many rows nothing has been done with yet."""
         return self.total - self.settled - self.handed_over

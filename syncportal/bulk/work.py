@@ -28,6 +28,7 @@ BULK = "syncportal.bulk.workers.bulk"
 BATCH = 100
 WATCHED = 500
 LOOK_AGAIN_S = 1.0
+CAUSES = 3
 
 
 class _Step(Enum):
@@ -142,10 +143,18 @@ def _watch(operation: BulkOperation, act: Act) -> str:
     seen = {pk: result for pk, result in act.watch([row.target_id for row in rows]).items()
             if result.state != RowState.WAITING}  # fmt: skip
     journal.note(operation, rows, seen)
-    failures = [result.outcome for result in seen.values() if result.state == RowState.FAILED]
-    if not failures or not operation.ramp:
+    failed = [pk for pk, result in seen.items() if result.state == RowState.FAILED]
+    if not failed or not operation.ramp:
         return ""
-    return f"{len(failures)} of {operation.settled + operation.handed_over} let go so far failed: {failures[0]}"[:500]
+    reason = f"{len(failed)} of {operation.let_go} let go so far failed: {seen[failed[0]].outcome}"[:500]
+    return f"{reason} {_new_causes(operation, act, failed)}".rstrip()
+
+
+def _new_causes(operation: BulkOperation, act: Act, failed: list[int]) -> str:
+    """Return a sentence that names causes which the operation did not set out to mend, "" when there are none."""
+    found = act.causes(failed, operation.parameters) if act.causes is not None else ()
+    new = [cause.title for cause in found if cause.new][:CAUSES]
+    return f"A new cause appeared: {'; '.join(new)}" if new else ""
 
 
 def _results(operation: BulkOperation, act: Act, rows: list[BulkRow]) -> dict[int, Result]:

@@ -16,9 +16,10 @@ from django.utils.translation import gettext_lazy as _
 from reconciliation.models import Discrepancy
 from rollback import metrics as compensations
 from rollback import visibility
+from syncportal.kernel.clock import db_now
 from syncportal.ops.alerts.rights import visible_alerts
 from syncportal.ops.alerts.states import AlertState
-from syncportal.sync import my_work
+from syncportal.sync import error_reading, my_work
 from syncportal.sync.models import Conflict, SyncJob
 from syncportal.sync.states import Status
 
@@ -54,6 +55,11 @@ def failed_undos(request: HttpRequest) -> int:
 def open_discrepancies(request: HttpRequest) -> int:
     """Count the differences that wait for a decision and that the person may see."""
     return Discrepancy.objects.visible_to(request.user).open().count()
+
+
+def open_error_groups(request: HttpRequest) -> int:
+    """Count the causes of failures that nobody looked away from, among the records that the person sees."""
+    return error_reading.open_count(request.user, now=db_now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,14 @@ NAV: tuple[Section, ...] = (
                 "admin:sync_conflict_changelist",
                 "sync.view_conflict",
                 badge=open_conflicts,
+                attention=True,
+            ),
+            Entry(
+                _("Error groups"),
+                "cross",
+                "admin:sync_errorgroup_changelist",
+                "sync.view_record",
+                badge=open_error_groups,
                 attention=True,
             ),
             Entry(

@@ -7,11 +7,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from django import forms
 from django.contrib.auth import get_user_model
+from django.db.models import Count
 from django.urls import reverse
 
-from syncportal.bulk.acts import Act, Batch, Parameters, Person, Result, Target, Verdict
+from syncportal.bulk.acts import Act, Batch, Cause, Parameters, Person, Result, Target, Verdict
 from syncportal.bulk.states import RowState
 from syncportal.sync import operate, states
+from syncportal.sync.error_models import ErrorGroup
 from syncportal.sync.events import Actor
 from syncportal.sync.models import Record, SyncJob
 from syncportal.sync.operate import Done
@@ -140,10 +142,22 @@ def how_it_went(record_ids: Sequence[int]) -> dict[int, Result]:
     return dict.fromkeys(record_ids, gone) | found
 
 
+def causes(record_ids: Sequence[int], parameters: Parameters) -> list[Cause]:
+    """Return the error groups that requeued records ended in; new: another one than they were retried for."""
+    meant = parameters.get("error_group")
+    failed = SyncJob.objects.filter(pk__in=list(record_ids), error_group__isnull=False).order_by()
+    counts = dict(failed.values_list("error_group").annotate(number=Count("pk")))
+    found = []
+    for group in ErrorGroup.objects.filter(pk__in=counts):
+        page = reverse("admin:sync_errorgroup_change", args=[group.pk])
+        found.append(Cause(str(group), page, counts[group.pk], new=meant is not None and meant != str(group.pk)))
+    return sorted(found, key=lambda cause: (-cause.count, cause.title))
+
+
 REQUEUE = Act(
     name="records.requeue", label="Requeue", done="requeued", nouns=NOUNS, home=LIST,
     promise="Each gets all its attempts again and goes out at once; history stays.",
-    may=may_act, scope=own_among, targets=targets, run=_requeue, watch=how_it_went,
+    may=may_act, scope=own_among, targets=targets, run=_requeue, watch=how_it_went, causes=causes,
     preview=lambda ids, parameters: _verdicts(ids, _no_requeue),
 )  # fmt: skip
 REFRESH = Act(

@@ -25,6 +25,7 @@ from syncportal.sync.models import SyncJob
 from syncportal.sync.rollups import HOUR_S, begin_of
 
 KEPT: Final = timedelta(days=90)
+ACTS: Final = (Kind.ERROR_GROUP_NOTED, Kind.ERROR_GROUP_SNOOZED, Kind.ERROR_GROUP_IGNORED, Kind.ERROR_GROUP_REOPENED)
 
 
 def add(causes: Iterable[Cause], *, now: datetime) -> None:

@@ -67,11 +67,15 @@ def by_state(rows: QuerySet[Any]) -> dict[str, int]:
 
 def open_count(user: Person, *, now: datetime) -> int:
     """Return how many groups ask for the user's attention."""
-    return groups_of(user, now=now).filter(state=GroupState.OPEN.value).order_by().count()
+    awake = Q(snoozed_until__isnull=True) | Q(snoozed_until__lte=now)
+    grown = Q(ignored_at__isnull=True) | Q(failing__gt=F("ignored_at_most"))
+    return live(user).annotate(failing=_count(failing())).filter(awake, grown).count()
 
 
-def trends(group_ids: Iterable[int], *, since: datetime) -> dict[int, dict[datetime, int]]:
-    """Return how many attempts failed an hour, by group and by when the hour began: one query."""
+def trends(user: Person, group_ids: Iterable[int], *, since: datetime) -> dict[int, dict[datetime, int]]:
+    """Return how many attempts failed an hour, whoever owns the record, by group and by when the hour began."""
+    if not sees_everything(user):
+        raise ValueError("hours count the records of every owner")
     found: dict[int, dict[datetime, int]] = {}
     rows = ErrorHour.objects.filter(group__in=list(group_ids), begins_at__gte=since)
     for group_id, begins_at, attempts in rows.values_list("group_id", "begins_at", "attempts"):
@@ -88,6 +92,12 @@ def own_trends(user: Person, group_ids: Iterable[int], *, since: datetime) -> di
         begin = begin_of(at, HOUR_S)
         hours[begin] = hours.get(begin, 0) + 1
     return found
+
+
+def hours_of(user: Person, group_ids: Collection[int], *, since: datetime) -> dict[int, dict[datetime, int]]:
+    """Return the failed attempts of each hour by group, on records that the user sees: one query."""
+    reads = trends if sees_everything(user) else own_trends
+    return reads(user, group_ids, since=since)
 
 
 def slots(hours: dict[datetime, int], *, since: datetime, now: datetime, slot_s: int) -> Trend:
@@ -115,9 +125,15 @@ def sample(user: Person, group_id: int) -> SyncLog | None:
     return rows.select_related("record", "resource").order_by("-id").first()
 
 
-def of_code(user: Person, codes: Collection[str], *, now: datetime) -> dict[str, list[int]]:
+def live(user: Person) -> QuerySet[ErrorGroup]:
+    """Return the groups that affect records of the user's scope now, without numbers."""
+    return ErrorGroup.objects.filter(pk__in=failing(user).order_by().values("error_group_id")).order_by()
+
+
+def of_code(user: Person, codes: Collection[str], *, remote_id: int | None = None) -> dict[str, list[int]]:
     """Return the ids of groups that affect something now, by error code (or kind where there is none)."""
-    rows = groups_of(user, now=now).filter(Q(code__in=codes) | Q(code="", kind__in=codes), affected__gt=0)
+    rows = live(user).filter(Q(code__in=codes) | Q(code="", kind__in=codes))
+    rows = rows if remote_id is None else rows.filter(remote=remote_id)
     found: dict[str, list[int]] = {}
     for pk, code, kind in rows.order_by("-last_seen_at").values_list("pk", "code", "kind"):
         found.setdefault(code or kind, []).append(pk)

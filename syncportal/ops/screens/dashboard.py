@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 
@@ -22,6 +23,7 @@ from syncportal.ops.metrics.traffic import ALARM_PERCENT, TARGET_PERCENT, ErrorC
 from syncportal.ops.navigation import address
 from syncportal.remote.limits import BREAKER_OPEN, PAUSED
 from syncportal.remote.models import Remote, Resource
+from syncportal.sync import error_reading
 from syncportal.sync.states import Status
 from syncportal.sync.windows import WINDOWS, Window
 
@@ -90,7 +92,7 @@ def page(seen: Snapshot) -> dict[str, Any]:
         "slots": [(slot, _moment(slot, seen.traffic.window)) for slot in slots],
         "labels": _labels(slots, seen.traffic.window),
         "per_hour": _per_hour(seen),
-        "errors": [(error, _error_url(error, links)) for error in seen.traffic.errors],
+        "errors": list(_errors(seen, links)),
         "links": {
             "records": links.records(),
             "backlog": links.records(status="moving"),
@@ -134,8 +136,20 @@ def _url_of(one: StatusCount, links: Links) -> str:
     return links.records(status=one.status)
 
 
-def _error_url(error: ErrorCount, links: Links) -> str:
-    return links.log(outcome="failed", error=error.code)
+def _errors(seen: Snapshot, links: Links) -> Iterator[tuple[ErrorCount, str, str]]:
+    """Return the top errors with their attempts' address, and their group's (the list's, where there are several)."""
+    scope, errors = seen.scope, seen.traffic.errors
+    remote_id = scope.remote.pk if scope.remote else None
+    codes = [error.code for error in errors]
+    groups = error_reading.of_code(scope.user, codes, remote_id=remote_id) if codes else {}
+    for error in errors:
+        yield error, links.log(outcome="failed", error=error.code), _group_url(error, groups.get(error.code, []), scope)
+
+
+def _group_url(error: ErrorCount, group_ids: list[int], scope: Scope) -> str:
+    if len(group_ids) == 1:
+        return reverse("admin:sync_errorgroup_change", args=group_ids)
+    return address("admin:sync_errorgroup_changelist", scope.query(code=error.code)) if group_ids else ""
 
 
 def _banners(seen: Snapshot) -> list[str]:

@@ -4,6 +4,7 @@ Owns: the pages of one operation. Guarantees: the ids are frozen when the previe
 tab never widens an act; a second click starts nothing twice; only the person who asked and operations see an operation.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from syncportal.bulk import journal, work
-from syncportal.bulk.acts import Act, Target, UnknownAct, act_of, preview_of
+from syncportal.bulk.acts import Act, Cause, Target, UnknownAct, act_of, preview_of
 from syncportal.bulk.journal import NewOperation
 from syncportal.bulk.models import BulkOperation, BulkRow
 from syncportal.bulk.states import RowState, State
@@ -183,9 +184,16 @@ def _progress(operation: BulkOperation, act: Act) -> dict[str, Any]:
     return {
         "operation": operation, "act": act, "home": reverse(act.home), "percent": 100 * operation.settled // total,
         "reasons": reasons(operation), "running": operation.state == State.RUNNING,
-        "noun": act.nouns[operation.total != 1],
+        "noun": act.nouns[operation.total != 1], "causes": _causes(operation, act),
         "step": operation.allowed if operation.ramp and operation.state == State.RUNNING else None,
     }  # fmt: skip
+
+
+def _causes(operation: BulkOperation, act: Act) -> Sequence[Cause]:
+    """Return why rows failed, where the act can tell."""
+    if act.causes is None or not operation.failed:
+        return ()
+    return act.causes(journal.failed_targets(operation), operation.parameters)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,14 @@ from syncportal.kernel.strict_json import StrictJsonError
 from syncportal.sync.events import Kind
 from syncportal.sync.models import Event, SyncLog
 from syncportal.sync.screens.conflict_list import ConflictResourceFilter
-from syncportal.sync.screens.log_filters import OUTCOMES, ErrorFilter, FinalFilter, OutcomeFilter, SinceFilter
+from syncportal.sync.screens.log_filters import (
+    OUTCOMES,
+    ErrorFilter,
+    FinalFilter,
+    LogGroupFilter,
+    OutcomeFilter,
+    SinceFilter,
+)
 from syncportal.sync.screens.page import list_query, render
 from syncportal.sync.screens.record_filters import RemoteFilter
 from syncportal.sync.screens.values import cut, icon, shown, time_tag
@@ -126,7 +133,9 @@ class SyncLogAdmin(_ReadOnly):
     permission = "sync.view_synclog"
     change_list_template = "sync/log_list.html"
     list_display = ("when", "outcome_words", "record_link", "exchange", "answer", "duration", "problem")
-    list_filter = (OutcomeFilter, SinceFilter, ErrorFilter, RemoteFilter, ConflictResourceFilter, FinalFilter)
+    list_filter = (
+        OutcomeFilter, SinceFilter, ErrorFilter, LogGroupFilter, RemoteFilter, ConflictResourceFilter, FinalFilter,
+    )  # fmt: skip
     list_select_related = ("record", "resource")
     search_fields = ("record__title", "record__external_id", "url", "detail", "correlation_id")
     search_help_text = "Record, address, problem or correlation id"

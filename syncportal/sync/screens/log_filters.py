@@ -14,6 +14,7 @@ from django.utils.dateparse import parse_datetime
 
 from syncportal.kernel.clock import db_now
 from syncportal.sync.rollups import COUNTED, FAILED, SUCCEEDED
+from syncportal.sync.screens.record_filters import ErrorGroupFilter, number_in
 from syncportal.sync.screens.values import local
 from syncportal.sync.states import COMPLETE, FAIL, GIVE_UP, MARK_CONFLICT, POSTPONE, REBASE, REJECT, RETRY_LATER, SKIP
 from syncportal.sync.windows import WINDOWS
@@ -108,6 +109,14 @@ class FinalFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         """Keep the final ones."""
         return queryset.filter(final=True) if self.value() == "final" else queryset
+
+
+class LogGroupFilter(ErrorGroupFilter):
+    """Exchanges that failed for one cause."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        """Keep those of the chosen one."""
+        return queryset.filter(error_group=number_in(self.value())) if self.value() else queryset
 
 
 def _moment(text: str | None) -> datetime | None:

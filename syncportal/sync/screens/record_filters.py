@@ -1,4 +1,4 @@
-"""The filters of the record list: remote, resource, status, owner, age, deleted.
+"""The filters of the record list: remote, resource, status, owner, age, error group, deleted.
 
 Owns: their parameters (also used by links elsewhere) and what each selects. Guarantees: a value nobody offers selects
 nothing special; every filter stands in the address.
@@ -16,7 +16,7 @@ from django.http import HttpRequest
 
 from syncportal.kernel.clock import db_now
 from syncportal.remote.models import Remote, Resource
-from syncportal.sync.models import Record
+from syncportal.sync.models import Record, SyncJob
 from syncportal.sync.querysets import sees_everything
 from syncportal.sync.states import CLAIMABLE, IN_FLIGHT, STOPPED, Status
 
@@ -132,6 +132,30 @@ class AgeFilter(admin.SimpleListFilter):
         if value in AGES:
             return queryset.filter(job__status_since__lte=db_now() - AGES[value][1])
         return queryset
+
+
+class ErrorGroupFilter(admin.SimpleListFilter):
+    """Records that fail for one cause; offered only while one is chosen, because there are many."""
+
+    title = "error group"
+    parameter_name = "error_group"
+
+    def lookups(self, request: HttpRequest, model_admin: ModelAdmin) -> Choices:
+        """Offer the chosen group by its message, where the person may see it."""
+        if not self.value():
+            return []
+        jobs = SyncJob.objects.visible_to(request.user).filter(error_group=number_in(self.value()))
+        job = jobs.select_related("error_group").defer("sends").first()
+        return [(str(self.value()), str(job.error_group)[:60] if job is not None else "Error group")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        """Keep the records of the chosen one."""
+        return queryset.filter(job__error_group=number_in(self.value())) if self.value() else queryset
+
+
+def number_in(text: str | None) -> int:
+    """Return the id that a parameter holds, 0 when it holds none."""
+    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 20 and int(text) < 2**63 else 0
 
 
 class DeletedFilter(admin.SimpleListFilter):

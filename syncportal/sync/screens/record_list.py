@@ -28,6 +28,7 @@ from syncportal.sync.screens.page import with_back
 from syncportal.sync.screens.record_filters import (
     AgeFilter,
     DeletedFilter,
+    ErrorGroupFilter,
     OwnerFilter,
     RemoteFilter,
     ResourceFilter,
@@ -49,7 +50,7 @@ class RecordAdmin(ModelAdmin):
     change_list_template = "sync/record_list.html"
     list_display = ("record", "status", "external", "resource_name", "owner_name", "age", "problem")
     list_display_links = None
-    list_filter = (StatusFilter, RemoteFilter, ResourceFilter, OwnerFilter, AgeFilter, DeletedFilter)
+    list_filter = (StatusFilter, RemoteFilter, ResourceFilter, OwnerFilter, AgeFilter, ErrorGroupFilter, DeletedFilter)
     list_select_related = ("job", "resource", "owner")
     list_per_page = 50
     paginator = CappedPaginator

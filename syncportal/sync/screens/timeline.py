@@ -55,6 +55,10 @@ _LOOKS: dict[str, tuple[str, str, str]] = {
     Kind.ALERT_ACKNOWLEDGED: ("Alert acknowledged", "user", "info"),
     Kind.ALERT_SILENCED: ("Notices silenced", "pause", "warning"),
     Kind.ALERT_UNSILENCED: ("Silence ended", "play", "info"),
+    Kind.ERROR_GROUP_NOTED: ("Note changed", "edit", "info"),
+    Kind.ERROR_GROUP_SNOOZED: ("Snoozed", "clock", "info"),
+    Kind.ERROR_GROUP_IGNORED: ("Ignored until it changes", "pause", "info"),
+    Kind.ERROR_GROUP_REOPENED: ("Counted as open again", "play", "info"),
 }
 _OTHER = ("", "info", "info")
 _ACTIONS = {"use_remote": "The remote's values were used.", "push_local": "The local values were pushed.",
