@@ -6,6 +6,7 @@ the difference to the number of all. Small installations are counted afresh each
 minutes ago plus what came since, so that only a record removed meanwhile shows late. Does not: know owners.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -43,7 +44,9 @@ class Standing:
 def where_they_stand(*, now: datetime) -> dict[int, Standing]:
     """Return by resource id where its records stand at `now`, those deleted on both sides left out: six statements."""
     stored = list(RecordCount.objects.all())
-    standing = {pk: Standing() for pk in Resource.objects.order_by().values_list("pk", flat=True)}
+    standing: dict[int, Standing] = defaultdict(Standing)  # a resource may be made while this reads
+    for pk in Resource.objects.order_by().values_list("pk", flat=True):
+        standing[pk] = Standing()
     for resource_id, status, number, due, oldest in _remarkable(now):
         one = standing[resource_id]
         one.add(status, number)
@@ -58,7 +61,7 @@ def where_they_stand(*, now: datetime) -> dict[int, Standing]:
     for resource_id, number in _present(stored).items():
         one = standing[resource_id]
         one.add(Status.SYNCED, max(0, number - sum(one.counts.values())))
-    return standing
+    return dict(standing)
 
 
 def _remarkable(now: datetime) -> QuerySet:

@@ -130,12 +130,14 @@ def _attempts(names: _Names) -> Iterator[Metric]:
     )
     ever = Rollup.objects.filter(span_s=EVER_S).order_by()
     for pk, outcome, error, number in ever.values_list("resource_id", "outcome", "error", "attempts"):
-        attempts.add_metric([*names[pk], outcome, error], number)
+        if pk in names:  # else made while this reads
+            attempts.add_metric([*names[pk], outcome, error], number)
     good = ever.filter(outcome__in=SUCCEEDED).values_list("resource_id")
     for pk, total_ms, *took in good.annotate(ms=Sum("total_ms"), **{f"sum_{name}": Sum(name) for name in BUCKETS}):
         bounds = [*(str(bound / 1000) for bound in BOUNDS_MS), "+Inf"]
         sums = [int(sum(took[: place + 1])) for place in range(len(took))]
-        duration.add_metric(names[pk], buckets=list(zip(bounds, sums, strict=True)), sum_value=int(total_ms) / 1000)
+        if pk in names:
+            duration.add_metric(names[pk], buckets=list(zip(bounds, sums, strict=True)), sum_value=int(total_ms) / 1000)
     return iter((attempts, duration))
 
 
