@@ -2,6 +2,7 @@
 
 from django.apps import AppConfig
 
+from syncportal.bulk import acts
 from syncportal.sync import holders
 from syncportal.sync.holders import HolderKind
 
@@ -15,8 +16,9 @@ class RollbackConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Make known who holds records here, and what a person's decision about a held record ends."""
+        """Make known who holds records here, what a person's decision about a held record ends, and the bulk act."""
         page = "rollback.screens.holder_pages.address_of"
         decided = "rollback.operate.conflict_decided"
         holders.register("group", HolderKind("a grouped update", page=page))
+        acts.register({"tasks.retry": "rollback.bulk_acts.RETRY"})
         holders.register("task", HolderKind("a compensating task", decided=decided, page=page))

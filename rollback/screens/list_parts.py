@@ -22,7 +22,7 @@ Choices = Iterable[tuple[str, str]]
 class ReadOnlyList(ModelAdmin):
     """A list that is changed through its pages' own acts only."""
 
-    actions = None
+    actions: Any = None
     list_display_links = None
     list_per_page = 50
     paginator = CappedPaginator

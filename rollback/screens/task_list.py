@@ -10,13 +10,14 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from rollback import metrics, visibility
+from rollback import bulk_acts, metrics, visibility
 from rollback.models import CompensatingTask
 from rollback.screens import task_page
 from rollback.screens.list_parts import AgeFilter, Choices, ReadOnlyList, resources
 from rollback.screens.looks import reason_words, task_badge
 from rollback.states import OPEN_TASKS, TaskReason, TaskStatus
 from syncportal.kernel.clock import db_now
+from syncportal.sync.screens import bulk
 from syncportal.sync.screens.page import with_back
 from syncportal.sync.screens.record_filters import RemoteFilter
 from syncportal.sync.screens.values import cut, time_tag
@@ -80,6 +81,7 @@ class TaskAdmin(ReadOnlyList):
     list_display = ("shown", "badge", "why", "group_shown", "tries", "next_run", "age")
     list_filter = (TaskStatusFilter, TaskReasonFilter, RemoteFilter, TaskResourceFilter, AgeFilter)
     list_select_related = ("resource", "step")
+    actions = ("retry",)
     search_fields = ("occurrence_id", "request_id", "group_id")
     search_help_text = "External id, request or group"
 
@@ -150,6 +152,16 @@ class TaskAdmin(ReadOnlyList):
     def age(self, row: Any) -> SafeString:
         """Show how long it has existed."""
         return format_html('<span class="nowrap">{}</span>', time_tag(row.created_at, now=row.shown_at))
+
+    @admin.action(description="Try again now …")
+    def retry(self, request: HttpRequest, queryset: QuerySet[CompensatingTask]) -> HttpResponse:
+        """Preview making the chosen ones due now."""
+        return bulk.prepare(request, bulk_acts.RETRY, queryset, back=request.GET.urlencode())
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Offer the act to those who may operate; never Django's own deletion."""
+        offered = super().get_actions(request) if bulk_acts.RETRY.may(request.user) else {}
+        return {name: act for name, act in offered.items() if name in self.actions}
 
     def get_urls(self) -> list[URLPattern]:
         """Return the list's address and those of our own page, which does not run in a transaction."""

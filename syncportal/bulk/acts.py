@@ -151,6 +151,7 @@ class Preview:
 
 GONE = Verdict("Gone or not yours", "stop", "it does not exist any more, or is not yours")
 NOT_YOURS = Result(RowState.SKIPPED, "gone, or no longer yours")
+ELSEWHERE = Result(RowState.SKIPPED, "another operation that runs now has it")
 
 
 def preview_of(act: Act, ids: Sequence[int], *, user: Person, parameters: Parameters) -> Preview:

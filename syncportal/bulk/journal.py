@@ -153,6 +153,15 @@ def end(operation: BulkOperation, verb: Verb, *, reason: str = "", now: datetime
     operation.state, operation.reason = state, reason
 
 
+def taken_elsewhere(operation: BulkOperation, target_ids: Sequence[int]) -> set[int]:
+    """Return those targets that an older running operation of the same act still has before it or under way."""
+    older = BulkOperation.objects.filter(act=operation.act, state=State.RUNNING, pk__lt=operation.pk)
+    rows = BulkRow.objects.filter(
+        operation__in=older, target_id__in=list(target_ids), state__in=[RowState.WAITING, RowState.HANDED_OVER]
+    )
+    return set(rows.values_list("target_id", flat=True))
+
+
 def failed_targets(operation: BulkOperation, *, limit: int = 1_000) -> list[int]:
     """Return targets of rows that failed."""
     return list(operation.rows.filter(state=RowState.FAILED).values_list("target_id", flat=True)[:limit])

@@ -1,9 +1,9 @@
 """Works an operation off, a batch a transaction: the act and what became of its rows are committed together.
 
 Guarantees: a row is acted on once however often a worker dies, because its act and its outcome are one commit; a
-cancelled operation stops at the next batch; rights are those of the person at the time of the batch. A ramp lets go of
-1, 10, 100 rows and then the rest, waits after each step until every row let go has ended, and stops at the first that
-fails.
+cancelled operation stops at the next batch; rights are those of the person at the time of the batch; of two operations
+that would do the same to a row, the older does. A ramp lets go of 1, 10, 100 rows and then the rest, waits after each
+step until every row let go has ended, and stops at the first that fails.
 """
 
 import time
@@ -11,10 +11,10 @@ from enum import Enum, auto
 from functools import partial
 
 import structlog
-from django.db import DatabaseError
+from django.db import InterfaceError, OperationalError
 
 from syncportal.bulk import journal, states
-from syncportal.bulk.acts import NOT_YOURS, Act, Batch, Result, UnknownAct, act_of
+from syncportal.bulk.acts import ELSEWHERE, NOT_YOURS, Act, Batch, Result, UnknownAct, act_of
 from syncportal.bulk.journal import Fenced
 from syncportal.bulk.models import BulkOperation, BulkRow
 from syncportal.bulk.states import RowState
@@ -88,7 +88,7 @@ def _work(operation: BulkOperation, act: Act, *, until: float) -> bool:
             try:
                 step = atomic_retry(partial(_batch, operation.pk, operation.claim_no, act, limit=limit))
                 limit = BATCH
-            except (Fenced, DatabaseError):
+            except (Fenced, OperationalError, InterfaceError):
                 raise
             except Exception:
                 log.exception("bulk.batch_failed", operation=operation.pk, act=act.name, rows=limit)
@@ -147,14 +147,15 @@ def _watch(operation: BulkOperation, act: Act) -> str:
     if not failed or not operation.ramp:
         return ""
     reason = f"{len(failed)} of {operation.let_go} let go so far failed: {seen[failed[0]].outcome}"[:500]
-    return f"{reason} {_new_causes(operation, act, failed)}".rstrip()
+    new = _new_causes(operation, act, failed)
+    return f"{reason.rstrip('.')}. {new}" if new else reason
 
 
 def _new_causes(operation: BulkOperation, act: Act, failed: list[int]) -> str:
     """Return a sentence that names causes which the operation did not set out to mend, "" when there are none."""
     found = act.causes(failed, operation.parameters) if act.causes is not None else ()
     new = [cause.title for cause in found if cause.new][:CAUSES]
-    return f"A new cause appeared: {'; '.join(new)}" if new else ""
+    return f"A new cause appeared: {'; '.join(new)}." if new else ""
 
 
 def _results(operation: BulkOperation, act: Act, rows: list[BulkRow]) -> dict[int, Result]:
@@ -162,6 +163,9 @@ def _results(operation: BulkOperation, act: Act, rows: list[BulkRow]) -> dict[in
     allowed = user is not None and user.is_active and act.may(user)
     mine = set(act.scope(user, ids)) if allowed and user is not None else set()
     results = dict.fromkeys(ids, NOT_YOURS)
+    elsewhere = journal.taken_elsewhere(operation, sorted(mine)) if mine and act.watch is not None else set()
+    results |= dict.fromkeys(elsewhere, ELSEWHERE)
+    mine -= elsewhere
     if mine:
         batch = Batch(
             ids=[pk for pk in ids if pk in mine], parameters=operation.parameters, user_id=operation.user_id,

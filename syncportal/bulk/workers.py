@@ -26,11 +26,12 @@ def bulk() -> None:
 
 
 def run_waiting(*, seconds: float) -> int:
-    """Work at every operation in turn for about `seconds`; return how many could go on at once."""
+    """Work at every operation in turn, each its share of about `seconds`; return how many could go on at once."""
     until, more = time.monotonic() + seconds, 0
-    for operation_id in list(journal.waiting_for_a_worker(db_now()).values_list("pk", flat=True)):
+    waiting = list(journal.waiting_for_a_worker(db_now()).values_list("pk", flat=True))
+    for position, operation_id in enumerate(waiting):
         left = until - time.monotonic()
-        more += work.run(operation_id, seconds=left) if left > 0 else 1
+        more += work.run(operation_id, seconds=left / (len(waiting) - position)) if left > 0 else 1
     return more
 
 

@@ -6,11 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
-from django.db import connection, transaction
+from django.contrib.auth.models import Group, User
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from syncportal.access import roles
 from syncportal.bulk import acts, journal, work, workers
 from syncportal.bulk.acts import Act, Batch, Result, Target, Verdict
 from syncportal.bulk.models import BulkOperation
@@ -192,6 +193,81 @@ def test_a_bug_in_one_row_fails_that_row_only(counter: Counter) -> None:
     assert "internal error" in BulkOperation.objects.get(pk=pk).rows.get(state="failed").outcome
 
 
+def test_a_row_that_the_database_refuses_fails_alone(counter: Counter, monkeypatch: Any) -> None:
+    def refusing(batch: Batch) -> Any:
+        if 2 in batch.ids:
+            raise IntegrityError("a constraint")
+        return counter.run(batch)
+
+    monkeypatch.setattr(f"{__name__}.COUNT", counter.act(run=refusing))
+    pk = started(3)
+    work.run(pk, seconds=5)
+    assert counts(pk) == ("done", 2, 0, 1, 0)
+
+
+def test_a_lost_connection_fails_no_row(counter: Counter, monkeypatch: Any) -> None:
+    def lost(batch: Batch) -> Any:
+        raise OperationalError("server closed the connection")
+
+    monkeypatch.setattr(f"{__name__}.COUNT", counter.act(run=lost))
+    pk = started(3)
+    with pytest.raises(OperationalError):
+        work.run(pk, seconds=5)
+    assert counts(pk) == ("running", 0, 0, 0, 3)
+
+
+def test_of_two_operations_over_the_same_rows_the_older_acts(counter: Counter, monkeypatch: Any) -> None:
+    monkeypatch.setattr(f"{__name__}.COUNT", counter.act(watch=counter.watch))
+    first, second = started(3), started(5)
+    work.run(second, seconds=5)
+    assert counter.seen == [4, 5] and counts(second) == ("done", 2, 3, 0, 0)
+    work.run(first, seconds=5)
+    assert sorted(counter.seen) == [1, 2, 3, 4, 5]
+    outcome = BulkOperation.objects.get(pk=second).rows.filter(state="skipped").first().outcome
+    assert outcome == "another operation that runs now has it"
+    third = started(3)
+    work.run(third, seconds=5)
+    assert counts(third) == ("done", 3, 0, 0, 0), "one that has ended keeps nothing"
+
+
+def test_a_long_operation_leaves_time_to_the_next(counter: Counter, monkeypatch: Any) -> None:
+    given: list[float] = []
+    monkeypatch.setattr(work, "run", lambda pk, seconds: given.append(seconds) or True)
+    started(3), started(3), started(3)
+    assert workers.run_waiting(seconds=9) == 3
+    assert given == pytest.approx([3, 4.5, 9], abs=0.5)
+
+
+def test_a_preview_asks_for_the_scope_once(counter: Counter) -> None:
+    asked: list[int] = []
+    act = counter.act(scope=lambda user, ids: asked.append(len(ids)) or set(ids))
+    user = User.objects.create_superuser("root")
+    assert acts.preview_of(act, list(range(500)), user=user, parameters={}).taken == 500
+    assert asked == [500]
+
+
+def test_a_right_that_is_taken_away_ends_the_act_in_the_middle(monkeypatch: Any) -> None:
+    roles.make_roles()
+    person = User.objects.create_user("olga")
+    person.groups.add(Group.objects.get(name=roles.OPERATIONS))
+    rows = agreed(work.BATCH + 20)
+    SyncJob.objects.update(status="ERROR", due_at=None)
+    new = journal.NewOperation("records.requeue", [row.pk for row in rows], person.pk, "olga")
+    pk = journal.prepare(new, now=NOW()).pk
+    assert work.begin(pk, parameters={})
+    batch = work._batch
+
+    def revoked_after(*args: Any, **options: Any) -> Any:
+        step = batch(*args, **options)
+        transaction.on_commit(person.groups.clear)
+        return step
+
+    monkeypatch.setattr(work, "_batch", revoked_after)
+    work.run(pk, seconds=20)
+    assert counts(pk) == ("done", work.BATCH, 20, 0, 0)
+    assert SyncJob.objects.filter(status="ERROR").count() == 20
+
+
 def test_rights_are_those_of_the_moment(counter: Counter, monkeypatch: Any) -> None:
     pk = started(3)
     monkeypatch.setattr(f"{__name__}.COUNT", counter.act(scope=lambda user, ids: {2}))
@@ -263,6 +339,29 @@ def test_a_ramp_stops_at_the_first_failure_and_says_why(ramp: Counter) -> None:
     work.run(pk, seconds=5)
     assert len(ramp.seen) == 50
     assert work.cancel(pk, by="ops") and counts(pk)[0] == "cancelled"
+
+
+def test_rows_that_are_left_out_are_no_step(ramp: Counter, monkeypatch: Any) -> None:
+    left_out = Result(RowState.SKIPPED, "both sides agree")
+
+    def run(batch: Batch) -> dict[int, Result]:
+        return ramp.run(batch) | {pk: left_out for pk in batch.ids if pk <= 150}
+
+    monkeypatch.setattr(f"{__name__}.COUNT", ramp.act(watch=ramp.watch, run=run))
+    pk = started(300, ramp=True)
+    work.run(pk, seconds=20)
+    assert counts(pk) == ("running", 0, 150, 0, 149), "only one was let go"
+
+
+def test_a_ramp_names_a_cause_that_it_did_not_set_out_to_mend(ramp: Counter, monkeypatch: Any) -> None:
+    found = [acts.Cause("HTTP 503", "/x", 1, new=True), acts.Cause("HTTP 422", "/y", 1)]
+    monkeypatch.setattr(f"{__name__}.COUNT", ramp.act(watch=ramp.watch, causes=lambda ids, parameters: found))
+    pk = started(50, ramp=True)
+    work.run(pk, seconds=5)
+    ramp.fates[1] = RowState.FAILED
+    work.run(pk, seconds=5)
+    reason = BulkOperation.objects.get(pk=pk).reason
+    assert reason == "1 of 1 let go so far failed: 503 again. A new cause appeared: HTTP 503."
 
 
 @pytest.mark.parametrize(

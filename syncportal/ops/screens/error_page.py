@@ -35,7 +35,7 @@ from syncportal.sync.screens.timeline import describe
 from syncportal.sync.screens.values import status_badge
 from syncportal.sync.states import REQUEUE, Status
 
-SHOWN = 25
+SHOWN = 12
 HISTORY = 20
 TRENDS = {"24h": ("24 hours", timedelta(hours=24), HOUR_S), "30d": ("30 days", timedelta(days=30), DAY_S)}
 
