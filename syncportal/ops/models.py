@@ -53,7 +53,7 @@ class Heartbeat(models.Model):
 
 
 class Duty(models.Model):
-    """One line of the timetable and how its last run went."""
+    """One line of the timetable and how its last run went. Lines that other rooms run exist only while paused."""
 
     name = models.CharField(max_length=40, primary_key=True)
     every_s = models.PositiveIntegerField()
@@ -64,6 +64,9 @@ class Duty(models.Model):
     last_ok = models.BooleanField(default=True)
     last_result = models.TextField(blank=True)
     failures = models.PositiveIntegerField(default=0, help_text="Failed runs in a row.")
+    paused_at = models.DateTimeField(null=True)
+    paused_by = models.CharField(max_length=150, blank=True)
+    pause_reason = models.CharField(max_length=300, blank=True)
 
     class Meta:
         ordering: ClassVar = ["name"]

@@ -180,6 +180,7 @@ NAV: tuple[Section, ...] = (
         _("System"),
         (
             Entry(_("Workers"), "worker", "admin:ops_heartbeat_changelist", "sync.see_all_records"),
+            Entry(_("Timetable"), "clock", "admin:ops_duty_changelist", "sync.see_all_records"),
             Entry(_("Users"), "user", "admin:auth_user_changelist", "auth.view_user"),
             Entry(_("Groups"), "users", "admin:auth_group_changelist", "auth.view_group"),
             Entry(_("API keys"), "key", "admin:access_apikey_changelist"),

@@ -86,7 +86,10 @@ def read(*, now: datetime) -> Overview:
         next_due_at=later,
         workers=tuple(_workers(now)),
         remotes=tuple(_remotes(now)),
-        duties=tuple(DutyLine(d.name, d.last_started_at, d.last_ok, d.last_result) for d in Duty.objects.all()),
+        duties=tuple(
+            DutyLine(d.name, d.last_started_at, d.last_ok, d.last_result)
+            for d in Duty.objects.filter(last_started_at__isnull=False)
+        ),
     )
 
 

@@ -25,6 +25,7 @@ from tests.admin.conftest import HOSTILE, World
 LIST = reverse("admin:access_apikey_changelist")
 ADD = reverse("admin:access_apikey_add")
 WORKERS = reverse("admin:ops_heartbeat_changelist")
+TIMETABLE = reverse("admin:ops_duty_changelist")
 READS = {"name": "report", "read": "on", "days": "30"}
 
 
@@ -143,7 +144,6 @@ def test_workers_are_shown_with_their_pool_and_restarts(world: World) -> None:
 def test_that_no_worker_runs_is_said_when_none_was_ever_seen(world: World) -> None:
     text = world.client("ops").get(WORKERS).content.decode()
     assert "No worker is running" in text and "None was seen within a day" in text
-    assert text.count("Never ran") == len(duties.DUTIES)
 
 
 def test_the_timetable_tells_how_duties_went(world: World) -> None:
@@ -151,7 +151,7 @@ def test_the_timetable_tells_how_duties_went(world: World) -> None:
     Duty.objects.create(name="sweep", every_s=60, last_started_at=db_now(), last_ok=False, failures=2,
                         last_result=f"DatabaseError: {HOSTILE[0]}")  # fmt: skip
     Duty.objects.create(name="alerts", every_s=60, last_started_at=db_now() - timedelta(minutes=9))
-    text = world.client("ops").get(WORKERS).content.decode()
+    text = world.client("ops").get(TIMETABLE).content.decode()
     assert "0 sealed" in text and "Failed" in text and "2 times in a row" in text and "Late" in text
     assert HOSTILE[0] not in text
 
@@ -161,7 +161,7 @@ def test_operations_ask_for_a_duty_to_run_now(world: World) -> None:
     assert "was asked to run" in world.client("ops").post(page, follow=True).content.decode()
     assert OrmQ.objects.count() == 1
     assert world.client("vera").post(page).status_code == 403
-    assert "Run now" not in world.client("vera").get(WORKERS).content.decode()
+    assert "Run now" not in world.client("vera").get(TIMETABLE).content.decode()
     assert world.client("ops").post(reverse("admin:ops_duty_run", args=["reboot"])).status_code == 404
     assert world.client("olga").get(WORKERS).status_code == 403
     assert Client().get(WORKERS).status_code == 302

@@ -39,6 +39,7 @@ READS = {
     "pull": ("remote_resource_pull", "olga otto ops vera anna"),
     "probe": ("remote_resource_probe", "ops anna"),
     "workers": ("ops_heartbeat_changelist", "ops vera anna"),
+    "timetable": ("ops_duty_changelist", "ops vera anna"),
     "keys": ("access_apikey_changelist", "olga otto ops vera anna nobody"),
     "new key": ("access_apikey_add", "olga otto ops vera anna nobody"),
     "bulk operations": ("bulk_bulkoperation_changelist", "olga otto ops vera anna"),
@@ -62,6 +63,8 @@ WRITES = {
     "new resource": ("remote_resource_add", "anna", {}),
     "probe with writes": ("remote_resource_do/probe-write", "ops anna", {}),
     "run a duty": ("ops_duty_run", "ops anna", {}),
+    "pause a duty": ("ops_duty_pause", "ops anna", {}),
+    "resume a duty": ("ops_duty_resume", "ops anna", {}),
     "new key": ("access_apikey_add", "olga otto ops vera anna nobody", {}),
 }
 

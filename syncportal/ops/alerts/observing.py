@@ -124,7 +124,7 @@ def _stopped() -> dict[int, Stopped]:
 
 
 def _duties() -> Iterable[DutySeen]:
-    for row in Duty.objects.all():
+    for row in Duty.objects.filter(paused_at__isnull=True):  # a person has answered for a paused one
         yield DutySeen(row.name, row.every_s, row.last_started_at, row.failures, row.last_result)
 
 

@@ -140,7 +140,7 @@ def snapshot(scope: Scope, *, now: datetime, window: Window = DEFAULT) -> Snapsh
         alerts=live_alerts(scope),
         remotes=remotes.read(scope, standing=here) if scope.user.has_perm("remote.view_remote") else (),
         workers=heartbeat.seen(now),
-        duties=tuple(Duty.objects.all()) if scope.everything else (),
+        duties=tuple(Duty.objects.filter(last_started_at__isnull=False)) if scope.everything else (),
         setup=_setup() if not total else None,
     )
 

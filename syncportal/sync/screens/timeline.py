@@ -59,6 +59,9 @@ _LOOKS: dict[str, tuple[str, str, str]] = {
     Kind.ERROR_GROUP_SNOOZED: ("Snoozed", "clock", "info"),
     Kind.ERROR_GROUP_IGNORED: ("Ignored until it changes", "pause", "info"),
     Kind.ERROR_GROUP_REOPENED: ("Counted as open again", "play", "info"),
+    Kind.DUTY_ASKED_FOR: ("Duty asked for", "play", "info"),
+    Kind.DUTY_PAUSED: ("Duty paused", "pause", "warning"),
+    Kind.DUTY_RESUMED: ("Duty resumed", "play", "info"),
 }
 _OTHER = ("", "info", "info")
 _ACTIONS = {"use_remote": "The remote's values were used.", "push_local": "The local values were pushed.",
