@@ -19,6 +19,7 @@ from urllib.request import urlopen
 from bench import stage
 
 PEOPLE = 20
+AT_ONCE = 20
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -136,7 +137,11 @@ class Bench:
         """Measure and print."""
         count, seconds, name = self.options.streams, self.options.seconds, os.environ["BENCH_DATABASE"]
         alone, idle = rss_mib(self.worker), await self.spent(seconds)
-        pages = [asyncio.create_task(self.page(self.cookies[number % PEOPLE])) for number in range(count)]
+        pages = []
+        for number in range(count):
+            pages.append(asyncio.create_task(self.page(self.cookies[number % PEOPLE])))
+            while len(pages) - self.ready > AT_ONCE:  # each request on its way uses a database connection of its own
+                await asyncio.sleep(0.05)
         while self.ready < count:
             await asyncio.sleep(0.05)
         rest = await self.spent(seconds)

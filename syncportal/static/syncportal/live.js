@@ -8,6 +8,7 @@
     const SLOW_MS = 10000;        // while the stream lives, the usual asking may wait this long
     const SILENT_MS = 40000;      // beats come every 15 s
     const ASK_MS = 5000;          // where there is no stream
+    const AGAIN_MS = 60000;       // then a stream is tried again: the server may only have been too busy for one
     const SUCCESS_MS = 8000;
     const SHOWN = 3;
     const KEPT = 50;
@@ -162,6 +163,7 @@
     let source = null;
     let asking = 0;
     let watch = 0;
+    let tryAgain = 0;
 
     const address = () => {
         const last = stored("live.last", null);
@@ -220,8 +222,11 @@
         } catch {
             // Asked again below; the parts of the page say what they cannot show.
         }
-        if (asking && !document.hidden) {
+        if (asking && !document.hidden && Date.now() < tryAgain) {
             asking = setTimeout(ask, ASK_MS);
+        } else if (asking) {
+            asking = 0;
+            open();
         }
     };
 
@@ -247,7 +252,8 @@
         source.addEventListener("error", () => {
             setAlive(false);
             if (source && source.readyState === EventSource.CLOSED) {
-                close();  // the server has no streams, or none for us
+                close();  // the server has no streams, or none for us now
+                tryAgain = Date.now() + AGAIN_MS * (1 + Math.random());
                 asking = setTimeout(ask, 0);
             }
         });
