@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Final
 
-from django.db.models import Q, Sum
+from django.db.models import Sum
 
 from syncportal.ops.metrics.scope import Scope
 from syncportal.sync.rollups import BOUNDS_MS, BUCKETS, COUNTED, FAILED, SUCCEEDED, begin_of
@@ -21,6 +21,7 @@ from syncportal.sync.windows import Window
 TARGET_PERCENT: Final = 95.0
 ALARM_PERCENT: Final = 90.0
 TOP: Final = 5
+_SUMMED: Final = {"good": "attempts", "ms": "total_ms", **{f"sum_{name}": name for name in BUCKETS}}
 _WIDEST_MS: Final = 30_000
 """What is taken for the end of the last bucket: no call lasts longer than its hard deadline."""
 
@@ -108,7 +109,7 @@ def percentile(took: Sequence[int], share: float) -> int | None:
 
 
 def read(scope: Scope, *, window: Window, now: datetime) -> Traffic:
-    """Return the window's traffic in a scope: two queries, or one for own records only."""
+    """Return the window's traffic in a scope: three queries, or one for own records only."""
     since = window.since(now)
     counts = _Counts(window)
     if scope.everything:
@@ -157,15 +158,13 @@ class _Counts:
 
 def _from_rollups(counts: _Counts, scope: Scope, since: datetime) -> None:
     rows = scope.rollups().filter(span_s=counts.window.source_s, begins_at__gte=since).order_by()
-    good = Q(outcome__in=SUCCEEDED)
-    sums = {
-        "good": Sum("attempts", filter=good, default=0),
-        "bad": Sum("attempts", filter=Q(outcome__in=FAILED), default=0),
-        "ms": Sum("total_ms", filter=good, default=0),
-        **{f"sum_{name}": Sum(name, filter=good, default=0) for name in BUCKETS},
-    }
-    for begin, *numbers in rows.values_list("begins_at").annotate(**sums):
-        counts.time(begin, [int(number) for number in numbers])
+    sums = {name: Sum(column) for name, column in _SUMMED.items()}
+    for begin, *numbers in rows.filter(outcome__in=SUCCEEDED).values_list("begins_at").annotate(**sums):
+        good, *timed = (int(number) for number in numbers)
+        counts.time(begin, [good, 0, *timed])
+    bad = rows.filter(outcome__in=FAILED).values_list("begins_at").annotate(number=Sum("attempts"))
+    for begin, number in bad:
+        counts.time(begin, [0, int(number), 0, *([0] * len(BUCKETS))])
     for outcome, error, count in rows.values_list("outcome", "error").annotate(number=Sum("attempts")):
         counts.outcome(outcome, error, int(count))
 

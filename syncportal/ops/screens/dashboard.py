@@ -106,6 +106,7 @@ def page(seen: Snapshot) -> dict[str, Any]:
             "tasks": links.tasks("open"),
             "failed_tasks": links.tasks("failed_permanent"),
             "discrepancies": links.discrepancies(),
+            "error_groups": address("admin:sync_errorgroup_changelist"),
             "alerts": address("admin:ops_alert_changelist"),
             "workers": address("admin:ops_heartbeat_changelist"),
             "remotes": address("admin:remote_remote_changelist"),
