@@ -1,11 +1,9 @@
 """Two people decide one conflict, and somebody saves while another decides: one wins, the other sees why."""
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connections
 from django.utils import timezone
 
 from syncportal.sync import local, open_conflicts, records, resolve
@@ -15,6 +13,7 @@ from syncportal.sync.resolve import Action, AlreadyResolved, Decision, StaleView
 from syncportal.sync.states import Intent, Status
 from syncportal.sync.transitions import NewJob, insert
 from tests.factories import PERSON, job_of, make_remote, make_resource, shown
+from tests.racing import at_once
 
 pytestmark = [pytest.mark.db, pytest.mark.django_db(transaction=True)]
 ROUNDS = 8
@@ -35,27 +34,6 @@ def conflicting(resource: Any, number: int) -> Conflict:
     known = records.states_of([pk])[pk]
     found = open_conflicts.ask(known, there, "concurrent_edit", base=base, fields=["/city"], now=now)
     return Conflict.objects.get(pk=found)
-
-
-def at_once(*acts: Callable[[], Any]) -> list[Any]:
-    """Run acts in threads of their own, all let go at the same moment; return their results or exceptions."""
-    barrier, results = threading.Barrier(len(acts)), [None] * len(acts)
-
-    def run(index: int, act: Callable[[], Any]) -> None:
-        barrier.wait()
-        try:
-            results[index] = act()
-        except Exception as error:
-            results[index] = error
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(acts)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
 
 
 def decide(row: Conflict, action: Action, who: str) -> Callable[[], str]:
