@@ -96,7 +96,11 @@ class Confirm:
             known = before.get(suspect.external_id)
             return read(self.client, suspect.external_id, version=known.version if known else None)
 
-        return {reading.external_id: reading for reading in in_threads(one, waiting, pace=pace, until=until)}
+        found = {reading.external_id: reading for reading in in_threads(one, waiting, pace=pace, until=until)}
+        for external_id, reading in found.items():
+            known = before.get(external_id)
+            pace.heard(reading.error, record_id=known.record_id if known else None)
+        return found
 
     def _store(
         self,

@@ -43,6 +43,9 @@ class Direct:
                 lambda row: read(self.client, row.external_id, version=row.version), idle, pace=pace, until=until
             )
         }
+        for row in idle:
+            if row.external_id in readings:
+                pace.heard(readings[row.external_id].error, record_id=row.record_id)
         errors = [reading.error for reading in readings.values() if reading.later and reading.error]
         if errors and len(errors) == len(readings):
             raise errors[0]

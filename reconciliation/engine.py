@@ -24,7 +24,9 @@ from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import assert_outside_transaction, atomic_retry
 from syncportal.remote.errors import Misconfiguration, RemoteError
 from syncportal.remote.gateway import ResourceClient, client_for
-from syncportal.sync import events
+from syncportal.remote.spec import spec_for
+from syncportal.sync import call_reports, events
+from syncportal.sync.call_reports import Called
 from syncportal.sync.events import Fact
 from syncportal.sync.slots import NoSlot
 
@@ -52,7 +54,7 @@ def run_slice(run_id: int, *, seconds: float) -> Sliced:
     assert_outside_transaction()
     run = journal.claim(run_id, now=db_now())
     if run is None:
-        return Sliced(Run.objects.get(pk=run_id), worked=False)
+        return Sliced(_as_it_stands(run_id), worked=False)
     worked = True
     try:
         _work(run, until=time.monotonic() + seconds)
@@ -75,11 +77,27 @@ def run_slice(run_id: int, *, seconds: float) -> Sliced:
     except BaseException:
         journal.leave(run, now=db_now(), pause_s=PAUSE_S)
         raise
-    return Sliced(Run.objects.select_related("resource__remote").get(pk=run_id), worked)
+    return Sliced(_as_it_stands(run_id), worked)
+
+
+def _as_it_stands(run_id: int) -> Run:
+    """Return the run; one that went with its resource while it ran could not look at everything."""
+    gone = Run(pk=run_id, state=RunState.FAILED, problem="The resource was removed while it was being compared.")
+    return Run.objects.select_related("resource__remote").filter(pk=run_id).first() or gone
+
+
+def _client_of(run: Run) -> ResourceClient:
+    """Return a client; a credential that is refused before the first call pauses the remote like any other."""
+    try:
+        return client_for(run.resource)
+    except RemoteError as error:
+        called = Called(spec_for(run.resource).remote, None, error.kind.value, error.detail)
+        call_reports.report([called], now=db_now())
+        raise
 
 
 def _work(run: Run, *, until: float) -> None:
-    client = client_for(run.resource)
+    client = _client_of(run)
     run.problem = ""
     with Pace(client.spec.remote, client, want=1) as pace:
         if run.phase in (Phase.LISTING, Phase.SPOOLING, Phase.SORTED_REST):

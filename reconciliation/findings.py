@@ -141,8 +141,8 @@ def want(discrepancy_ids: Iterable[int], *, direction: str, actor: Actor, now: d
 
 
 def tried(discrepancy_id: int, *, outcome: str) -> None:
-    """Note why a repair that was asked for did not happen; the row stays as it was."""
-    Discrepancy.objects.filter(pk=discrepancy_id).update(outcome=outcome, **_NO_WISH)
+    """Note why a repair that was asked for did not happen; one that is not wanted any more stays as it is."""
+    Discrepancy.objects.filter(pk=discrepancy_id, wanted_at__isnull=False).update(outcome=outcome, **_NO_WISH)
 
 
 def postpone(discrepancy_ids: Iterable[int], *, until: datetime) -> None:

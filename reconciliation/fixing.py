@@ -7,7 +7,7 @@ wins. Does not: choose a direction.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -39,6 +39,7 @@ BATCH = 200
 THREADS = 8
 PAUSE_S = 30.0
 ALREADY, WRONG_WAY, BUSY, MOVED, UNREADABLE = "already_settled", "not_possible", "record_busy", "moved", "unreadable"
+WITHDRAWN = "withdrawn"
 
 
 class NotFixed(Exception):
@@ -51,11 +52,12 @@ class NotFixed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """One repair that somebody wants."""
+    """One repair that somebody wants. stored: it waited in its row, where it may have been taken back since."""
 
     row: Discrepancy
     direction: str
     actor: Actor
+    stored: bool = False
 
 
 def fix(discrepancy_id: int, *, direction: str, actor: Actor) -> Discrepancy:
@@ -68,6 +70,7 @@ def fix(discrepancy_id: int, *, direction: str, actor: Actor) -> Discrepancy:
     with Pace(client.spec.remote, client, want=1) as pace:
         pace.calls(1)
         reading = read(client, row.external_id, version=row.local_version)
+        pace.heard(reading.error, record_id=row.record_id)
     _settle(wish, reading, client)
     return Discrepancy.objects.select_related("resource", "record").get(pk=discrepancy_id)
 
@@ -94,7 +97,9 @@ def _carry_out(wish: _Wish, reading: Reading, client: ResourceClient) -> None:
     state = next(iter(records.lock(known.values_list("pk", flat=True)).values()), None)
     job = SyncJob.objects.select_for_update().filter(pk=state.id).first() if state else None
     row = Discrepancy.objects.select_for_update(of=("self",)).get(pk=wish.row.pk)
-    _refuse_hopeless(_Wish(row, wish.direction, wish.actor))
+    _refuse_hopeless(replace(wish, row=row))
+    if wish.stored and row.wanted != wish.direction:
+        raise NotFixed(WITHDRAWN, "The repair is not wanted any more; nothing was changed.")
     _refuse_moved_here(row, state, job)
     if reading.unreadable:
         raise NotFixed(UNREADABLE, f"The remote cannot be read: {reading.unreadable}")
@@ -159,7 +164,7 @@ def work_off(*, seconds: float) -> int:
 def _wish(row: Discrepancy, resource: Resource, names: dict[int, str]) -> _Wish:
     row.resource = resource
     label = names.get(row.wanted_by_id or 0, "")
-    return _Wish(row, row.wanted, Actor(row.wanted_as or "user", row.wanted_by_id, label))
+    return _Wish(row, row.wanted, Actor(row.wanted_as or "user", row.wanted_by_id, label), stored=True)
 
 
 def _work_off(resource: Resource, wishes: Sequence[_Wish], *, until: float) -> int:
@@ -173,6 +178,7 @@ def _work_off(resource: Resource, wishes: Sequence[_Wish], *, until: float) -> i
         )  # fmt: skip
         for reading in readings:
             wish = by_id[reading.external_id]
+            pace.heard(reading.error, record_id=wish.row.record_id)
             if reading.later:
                 findings.postpone([wish.row.pk], until=_later(db_now()))
                 continue

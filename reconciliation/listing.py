@@ -20,6 +20,7 @@ from syncportal.remote.client import Deadline
 from syncportal.remote.errors import Forbidden, RemoteError, Throttled, Unauthorized
 from syncportal.remote.gateway import ResourceClient
 from syncportal.remote.payloads import Page
+from syncportal.sync.slots import NoSlot
 
 MOST_PAGES = 1_000_000
 
@@ -108,19 +109,37 @@ class Walk:
         self._client, self._place, self._pace, self._until = client, place, pace, until
 
     def pages(self) -> Iterator[Taken]:
-        """Yield pages; the caller moves the place before it asks for the next one. Raises RemoteError."""
+        """Yield pages; the caller moves the place before it asks for the next one. Raises RemoteError or NoSlot.
+
+        A page that was read is yielded even where the next may not be asked for.
+        """
         with ThreadPoolExecutor(1) as pool:
             ahead: tuple[Future[Page], datetime, str] | None = None
             first = True
             while not self._place().ended and (ahead or first or time.monotonic() < self._until):
                 first = False
                 future, asked_at, cursor = ahead or self._ask(pool, self._place().page)
-                page = future.result()
+                page = self._answer(future)
                 more = page.next is not None and page.next != cursor and time.monotonic() < self._until
-                ahead = self._ask(pool, page.next or "") if more else None
+                refused: NoSlot | None = None
+                try:
+                    ahead = self._ask(pool, page.next or "") if more else None
+                except NoSlot as no_slot:
+                    refused = no_slot
                 yield Taken(page, asked_at, cursor)
+                if refused is not None:
+                    raise refused
             if ahead is not None:
                 ahead[0].cancel()
+
+    def _answer(self, future: Future[Page]) -> Page:
+        try:
+            page = future.result()
+        except RemoteError as error:
+            self._pace.heard(error)
+            raise
+        self._pace.heard(None)
+        return page
 
     def _ask(self, pool: ThreadPoolExecutor, cursor: str) -> tuple[Future[Page], datetime, str]:
         self._pace.calls(1)

@@ -1,7 +1,8 @@
 """A slice's share of the remote's limits: slots and rate tokens, the same that pushes, pulls and groups use.
 
 Guarantees: no call starts without a token where the remote has a rate; waiting ends by itself;
-requests beyond the calls granted (rows of stubs, repeated reads) are paid before the next, tokens left are given back.
+requests beyond the calls granted (rows of stubs, repeated reads) are paid before the next, tokens left are given back;
+at the end the breaker hears how the calls went, and a remote that refuses our credential is paused.
 Does not: call anything.
 """
 
@@ -12,7 +13,10 @@ from typing import Self
 
 from syncportal.kernel.clock import db_now
 from syncportal.remote import limits
+from syncportal.remote.errors import RemoteError
 from syncportal.remote.spec import RemoteSpec
+from syncportal.sync import call_reports
+from syncportal.sync.call_reports import Called
 from syncportal.sync.slots import Counting, NoSlot
 
 TTL_S = 60.0
@@ -38,6 +42,7 @@ class Pace:
         self._leased_at = 0.0
         self._client = client
         self._paid = client.sent
+        self._heard: list[Called] = []
         self.slots = 0
 
     def __enter__(self) -> Self:
@@ -52,6 +57,12 @@ class Pace:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._release()
+        call_reports.report(self._heard, now=db_now())
+
+    def heard(self, error: RemoteError | None, *, record_id: int | None = None) -> None:
+        """Note how a call ended, None for well; the remote's breaker is told at the end of the block."""
+        kind, detail = (error.kind.value, error.detail) if error is not None else ("", "")
+        self._heard.append(Called(self._remote, record_id, kind, detail))
 
     def _release(self) -> None:
         """Give back slots and tokens: also those of calls that were granted and not sent."""

@@ -17,6 +17,7 @@ from syncportal.remote.client import Deadline
 from syncportal.remote.errors import Missing, RemoteError, Throttled, Unauthorized
 from syncportal.remote.gateway import ResourceClient
 from syncportal.remote.payloads import RemoteObject
+from syncportal.sync.slots import NoSlot
 from syncportal.sync.validation import answer_problems, check_answer
 
 PURPOSE = "reconcile"
@@ -88,10 +89,14 @@ def problems_of(shown: RemoteObject, *, client: ResourceClient) -> str:
 
 
 def in_threads(work: Callable[[T], Reading], items: Iterable[T], *, pace: Pace, until: float) -> Iterator[Reading]:
-    """Yield what `work` returns for items, at most `pace.slots` at once; starts nothing after `until` (monotonic)."""
+    """Yield what `work` returns for items, at most `pace.slots` at once; starts nothing after `until` (monotonic).
+
+    Where the remote may not be called any more, what was read is yielded and the rest left; raises NoSlot when that is
+    everything.
+    """
     waiting = iter(items)
     running: set[Future[Reading]] = set()
-    ended = False
+    started = ended = False
     with ThreadPoolExecutor(max(1, pace.slots)) as pool:
         while True:
             while not ended and len(running) < max(1, pace.slots) and time.monotonic() < until:
@@ -99,7 +104,14 @@ def in_threads(work: Callable[[T], Reading], items: Iterable[T], *, pace: Pace, 
                 if item is None:
                     ended = True
                     break
-                pace.calls(1)
+                try:
+                    pace.calls(1)
+                except NoSlot:
+                    if not started:
+                        raise
+                    ended = True
+                    break
+                started = True
                 running.add(pool.submit(work, item))
             if not running:
                 return

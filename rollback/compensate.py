@@ -16,13 +16,12 @@ import structlog
 from django.conf import settings
 from django.db import transaction
 
-from rollback import decide, holding, journal, reporting, undo
+from rollback import decide, holding, journal, undo
 from rollback.budget import Budget
 from rollback.calls import problem
 from rollback.holding import Reading
 from rollback.models import CompensatingTask, Group
 from rollback.plan import Json
-from rollback.reporting import Called
 from rollback.states import GroupStatus, StepStatus, TaskReason, TaskStatus
 from rollback.undo import Client, Ending, Outstanding, Undone, Wanted
 from syncportal.kernel import doorbell
@@ -35,7 +34,8 @@ from syncportal.remote.errors import Misconfiguration, RemoteError
 from syncportal.remote.gateway import client_for
 from syncportal.remote.models import Resource
 from syncportal.remote.spec import ResourceSpec, spec_for
-from syncportal.sync import events, open_conflicts, records
+from syncportal.sync import call_reports, events, open_conflicts, records
+from syncportal.sync.call_reports import Called
 from syncportal.sync.events import AttemptLog, Fact, Kind
 from syncportal.sync.models import Conflict
 from syncportal.sync.slots import NoSlot, slots
@@ -145,7 +145,7 @@ def run_task(
         configuration.note_late_writes(task.resource, promise=result.weaker_promise, now=clock())
     atomic_retry(lambda: _store(task, result, client, now=clock()))
     called = Called(client.spec.remote, task.record_id, result.error_kind, result.detail)
-    reporting.report([called], now=clock())
+    call_reports.report([called], now=clock())
     return result
 
 

@@ -13,20 +13,20 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
-from rollback import calls, compensate, decide, journal, reporting
+from rollback import calls, compensate, decide, journal
 from rollback.accept import Accepted
 from rollback.budget import Budget
 from rollback.calls import Read, Sent, Target, problem
 from rollback.journal import Snapshot, StepEnd
 from rollback.lanes import Lanes
 from rollback.models import Group, Step
-from rollback.reporting import Called
 from rollback.states import StepStatus
 from rollback.undo import Client
 from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import assert_outside_transaction, atomic_retry
 from syncportal.remote.payloads import RemoteObject
-from syncportal.sync import records
+from syncportal.sync import call_reports, records
+from syncportal.sync.call_reports import Called
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ class _CarryOut:
         self._read_all(groups, accepted.versions)
         live = atomic_retry(lambda: self._keep_snapshots(groups))
         undone = [running for running in live if not self._applied(running)]
-        reporting.report(self._calls(groups), now=self.clock())
+        call_reports.report(self._calls(groups), now=self.clock())
         for running in undone:
             compensate.run_inline(running.group.pk, self.clients, budget=self.budget, clock=self.clock)
 

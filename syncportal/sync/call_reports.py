@@ -1,4 +1,4 @@
-"""Tells the breaker how the calls of groups and undos went, and pauses a remote that refuses our credential.
+"""Tells the breaker how calls outside a drain went, and pauses a remote that refuses our credential.
 
 Guarantees: one event each for a breaker that opened and a remote that was paused, however many calls found it out.
 Does not: decide whether a call may leave; `limits.blocked` and the slots do.
@@ -20,7 +20,7 @@ _KINDS = frozenset(kind.value for kind in ErrorKind)
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """How one read, write or undo ended. error_kind: "" when the remote answered well."""
+    """How one read, write or undo ended. error_kind: "" for well; record_id None: it was about no single record."""
 
     remote: RemoteSpec
     record_id: int | None
