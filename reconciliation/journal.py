@@ -135,6 +135,18 @@ def end(run: Run, state: RunState, *, problem: str, now: datetime) -> None:
     forget_spool(run.pk)
 
 
+def cancel(run_id: int, *, problem: str, now: datetime) -> bool:
+    """End a running run early; False when it is at its end. A slice that works on it finds itself fenced."""
+    moved = Run.objects.running().filter(pk=run_id).update(
+        state=RunState.CANCELLED, phase=Phase.DONE, problem=problem, cursor={}, suspected=0, lease_until=None,
+        finished_at=now, progress_at=now,
+    )  # fmt: skip
+    if moved:
+        Suspect.objects.filter(run_id=run_id).delete()
+        forget_spool(run_id)
+    return bool(moved)
+
+
 def mark_applied(run_id: int, *, user_id: int | None, now: datetime) -> bool:
     """Note that a dry run's plan is carried out; False when it was already."""
     rows = Run.objects.filter(pk=run_id, dry_run=True, state=RunState.FINISHED, applied_at__isnull=True)

@@ -30,7 +30,7 @@ class Run(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
     dry_run = models.BooleanField(default=False)
-    state = models.CharField(max_length=8, choices=RunState.choices, default=RunState.RUNNING)
+    state = models.CharField(max_length=9, choices=RunState.choices, default=RunState.RUNNING)
     phase = models.CharField(max_length=11, choices=Phase.choices, default=Phase.LISTING)
     cursor = models.JSONField(default=dict)
     record_ids = models.JSONField(default=list, help_text="The records of a selection or sample, frozen.")

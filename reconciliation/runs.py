@@ -107,6 +107,23 @@ def start_all(*, actor: Actor, dry_run: bool = False) -> StartedAll:
     return StartedAll(tuple(begun), tuple(busy))
 
 
+def cancel(run_id: int, *, actor: Actor) -> None:
+    """End a running run early; what it found and repaired so far stays. Raises NotPossible."""
+    atomic_retry(partial(_cancel, run_id, actor=actor))
+
+
+def _cancel(run_id: int, *, actor: Actor) -> None:
+    run = Run.objects.select_related("resource").get(pk=run_id)
+    now = db_now()
+    if not journal.cancel(run_id, problem="Somebody ended it early.", now=now):
+        raise NotPossible("not_running", "The run is at its end already.")
+    data = {"run": run_id, "scope": run.scope, "dry_run": run.dry_run, "checked": run.checked}
+    events.write(
+        [Fact(Kind.RECONCILIATION_CANCELLED, None, run.resource_id, run.resource.remote_id, actor=actor, data=data)],
+        now=now,
+    )
+
+
 def plan_of(run: Run) -> dict[str, int]:
     """Return how many repairs a dry run plans, by direction; only those that nothing has settled since."""
     rows = Discrepancy.objects.open().filter(run=run).exclude(planned="")
@@ -156,6 +173,8 @@ def refusal_to_apply(run: Run) -> NotPossible | None:
                            "Look at them, and repair what is right by selecting it.")  # fmt: skip
     if run.state == RunState.FAILED:
         return NotPossible("failed", "The run could not look at everything, so it has no plan.")
+    if run.state == RunState.CANCELLED:
+        return NotPossible("cancelled", "The run was ended early, so its plan is not complete.")
     if run.applied_at is not None:
         return NotPossible("already_applied", "The plan of this run was applied already.")
     if Run.objects.filter(resource_id=run.resource_id, scope=Scope.ALL, pk__gt=run.pk).exists():

@@ -18,6 +18,7 @@ class RunState(models.TextChoices):
     FINISHED = "finished", "Finished"
     BRAKED = "braked", "Finished, brake held"
     FAILED = "failed", "Could not run"
+    CANCELLED = "cancelled", "Cancelled"
 
 
 class Phase(models.TextChoices):
@@ -103,7 +104,8 @@ BROKEN_IF_MANY = (Kind.MISSING_REMOTE, Kind.DATA_MISMATCH)
 
 FINISH = verb("finish", [RunState.RUNNING], [RunState.FINISHED, RunState.BRAKED], "both sides were compared")
 FAIL = verb("fail", [RunState.RUNNING], [RunState.FAILED], "the remote cannot be read")
-RUN_VERBS: tuple[Verb, ...] = (FINISH, FAIL)
+CANCEL = verb("cancel", [RunState.RUNNING], [RunState.CANCELLED], "a person ends it early")
+RUN_VERBS: tuple[Verb, ...] = (FINISH, FAIL, CANCEL)
 
 FIND = verb("find", list(State), [State.OPEN], "confirmed by a single read; an ignored one stays while it is the same")
 SETTLE = verb("settle", sorted(UNSETTLED), [State.CLOSED], "a later run found both sides agreeing")

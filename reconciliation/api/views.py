@@ -106,7 +106,8 @@ class RunViews(ApiViews):
     def apply(self, request: Request, pk: str) -> Response:
         """Make exactly the repairs that the dry run planned; rows that moved since are skipped and say so.
 
-        409 with the codes `still_running`, `braked`, `failed`, `not_a_dry_run`, `already_applied`, `superseded`.
+        409 with the codes `still_running`, `braked`, `failed`, `cancelled`, `not_a_dry_run`, `already_applied`,
+        `superseded`.
         """
         run = self.get_object()
         _require_operator(request)

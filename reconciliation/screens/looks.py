@@ -8,7 +8,7 @@ from syncportal.sync.screens.values import badge
 
 _RUNS: dict[str, tuple[str, str]] = {
     RunState.RUNNING: ("info", "sync"), RunState.FINISHED: ("success", "check"), RunState.BRAKED: ("warning", "alert"),
-    RunState.FAILED: ("error", "cross"),
+    RunState.FAILED: ("error", "cross"), RunState.CANCELLED: ("info", "pause"),
 }  # fmt: skip
 _STATES: dict[str, tuple[str, str]] = {
     State.OPEN: ("warning", "alert"), State.FIXED: ("success", "check"), State.IGNORED: ("info", "pause"),

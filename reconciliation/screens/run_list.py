@@ -141,7 +141,7 @@ class RunAdmin(ModelAdmin):
             if number
         ]
         if not parts:
-            return "none" if row.state != RunState.FAILED else "–"
+            return "–" if row.state in (RunState.FAILED, RunState.CANCELLED) else "none"
         return format_html_join("", '<div><a href="{}?run={}&amp;kind={}&amp;state=all">{} {}</a></div>', parts)
 
     @admin.display(description="Repaired", ordering="fixed")
@@ -175,6 +175,7 @@ class RunAdmin(ModelAdmin):
             path("start/", wrap(start), name="reconciliation_run_start"),
             path(one, wrap(run_page.run_view), name="reconciliation_run_change"),
             path(f"{one}progress/", wrap(run_page.progress_view), name="reconciliation_run_progress"),
+            path(f"{one}cancel/", wrap(run_page.cancel_view), name="reconciliation_run_cancel"),
             path(f"{one}apply/", wrap(run_page.apply_view), name="reconciliation_run_apply"),
             path(f"{one}discrepancies.csv", wrap(run_page.csv_view), name="reconciliation_run_csv"),
         ]

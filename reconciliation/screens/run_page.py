@@ -46,6 +46,21 @@ def apply_view(request: HttpRequest, run_id: int) -> HttpResponse:
     return HttpResponseRedirect(reverse("admin:reconciliation_run_change", args=[run.pk]))
 
 
+@require_POST
+def cancel_view(request: HttpRequest, run_id: int) -> HttpResponse:
+    """End a running run early."""
+    run = _visible(request, run_id)
+    if not rights.operates(request.user):
+        raise PermissionDenied
+    try:
+        runs.cancel(run.pk, actor=actor_of(request.user))
+    except NotPossible as refused:
+        messages.info(request, f"Nothing was changed. {refused}")
+    else:
+        messages.success(request, "Cancelled. What the run found and repaired until now stays.")
+    return HttpResponseRedirect(reverse("admin:reconciliation_run_change", args=[run.pk]))
+
+
 @require_GET
 def csv_view(request: HttpRequest, run_id: int) -> StreamingHttpResponse:
     """Answer with the run's differences as a CSV file."""

@@ -60,6 +60,7 @@ class Kind(StrEnum):
     RECONCILIATION_STARTED = "reconciliation.started"
     RECONCILIATION_FINISHED = "reconciliation.finished"
     RECONCILIATION_BRAKED = "reconciliation.braked"
+    RECONCILIATION_CANCELLED = "reconciliation.cancelled"
     RECONCILIATION_APPLIED = "reconciliation.applied"
     DISCREPANCY_FOUND = "discrepancy.found"
     DISCREPANCY_IGNORED = "discrepancy.ignored"

@@ -91,6 +91,21 @@ def test_a_run_is_started_once_and_a_second_click_leads_to_it(apart: World) -> N
         assert "nothing was started" in client.post(f"{RUNS}start/", {"resource": wrong}, follow=True).content.decode()
 
 
+def test_operations_cancel_a_running_run_and_nobody_else_does(apart: World) -> None:
+    run = runs.start(apart.resource, actor=PERSON)
+    address = reverse("admin:reconciliation_run_cancel", args=[run.pk])
+    here = reverse("admin:reconciliation_run_change", args=[run.pk])
+    assert address in apart.client("ops").get(here).content.decode()
+    assert address not in apart.client("vera").get(here).content.decode()
+    assert apart.client("vera").post(address).status_code == 403
+    assert apart.client("olga").post(address).status_code == 404
+    assert apart.client("ops").get(address).status_code == 405
+    for words in ("Cancelled. What the run found", "Nothing was changed. The run is at its end"):
+        assert words in apart.client("ops").post(address, follow=True).content.decode()
+    run.refresh_from_db()
+    assert run.state == "cancelled"
+
+
 def test_a_dry_runs_plan_is_applied_once(apart: World) -> None:
     repair = dict.fromkeys(("version_drift", "data_mismatch"), "take_remote") | {"missing_local": "off"}
     apart.resource.config["policy"]["repair"] = repair
@@ -185,7 +200,7 @@ def test_every_state_of_a_run_has_its_words(apart: World) -> None:
     run, client = Run.objects.get(), apart.client("ops")
     address = reverse("admin:reconciliation_run_change", args=[run.pk])
     for state, words in (("braked", "The brake held"), ("failed", "could not look at everything"),
-                         ("finished", "What it found")):  # fmt: skip
+                         ("cancelled", "The run was cancelled"), ("finished", "What it found")):  # fmt: skip
         Run.objects.filter(pk=run.pk).update(state=state, problem=HOSTILE[0])
         text = client.get(address).content.decode()
         assert words in text and HOSTILE[0] not in text

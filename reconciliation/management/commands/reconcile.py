@@ -64,6 +64,8 @@ class Command(BaseCommand):
                 sliced = engine.run_slice(run.pk, seconds=SLICE_S)
                 if sliced.run.state == RunState.FAILED:
                     raise CommandError(f"It could not run: {sliced.run.problem}", returncode=REFUSED)
+                if sliced.run.state == RunState.CANCELLED:
+                    raise CommandError("The run was cancelled before its end.", returncode=REFUSED)
                 if sliced.run.state != RunState.RUNNING:
                     return sliced.run
                 if not sliced.worked and sliced.run.problem:

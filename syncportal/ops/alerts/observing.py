@@ -106,7 +106,7 @@ def _discrepancies() -> dict[int, Counted]:
 
 def _braked() -> dict[int, Counted]:
     """Return the resources whose last complete run ended with the brake held."""
-    complete = Run.objects.filter(scope=RunScope.ALL).exclude(state=RunState.RUNNING).order_by()
+    complete = Run.objects.filter(scope=RunScope.ALL, state__in=(RunState.FINISHED, RunState.BRAKED)).order_by()
     last = complete.values("resource_id").annotate(last=Max("pk")).values("last")
     rows = Run.objects.filter(pk__in=last, state=RunState.BRAKED).order_by()
     return _by(rows.values_list("resource_id").annotate(number=Count("pk"), since=Min("started_at")))
