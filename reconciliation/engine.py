@@ -216,7 +216,7 @@ def _fail(run: Run, detail: str) -> None:
 
 def _tell_end(run_id: int) -> None:
     run = Run.objects.select_related("resource__remote").get(pk=run_id)
-    _say(run, events.Kind.RECONCILIATION_FINISHED, **summary.as_data(run))
+    _say(run, events.Kind.RECONCILIATION_FINISHED, origin=run.origin, **summary.as_data(run))
 
 
 def _say(run: Run, kind: events.Kind, **data: object) -> None:

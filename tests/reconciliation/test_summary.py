@@ -9,9 +9,10 @@ from django.utils import timezone
 
 from reconciliation import journal, summary
 from reconciliation.models import Discrepancy, Run
+from reconciliation.states import Origin
 from syncportal.demo import DemoMaster, accounts, shifts
 from syncportal.ops.alerts import channels, sending, summaries
-from tests.reconciliation.scene import agreed, reconcile
+from tests.reconciliation.scene import agreed, person, reconcile
 
 pytestmark = [pytest.mark.db, pytest.mark.django_db(transaction=True)]
 
@@ -38,6 +39,14 @@ def test_a_complete_run_is_summed_up_by_mail_once(master: DemoMaster, operations
     assert letter.to == ["ops@example.org"] and f"Reconciliation of {resource.slug}: 1 needing action" in letter.subject
     assert "60 checked, 58 matched, 0 busy; 1 data mismatch, 1 missing at the remote; 1 fixed" in letter.body
     assert run.needing_action == 1
+
+
+def test_a_run_that_found_nothing_is_told_only_if_nobody_started_it(master: DemoMaster, operations: None) -> None:
+    resource, _ = agreed(master)
+    reconcile(resource, actor=person())
+    assert summaries.duty(timezone.now()) == "0 written"
+    reconcile(resource, origin=Origin.SCHEDULE)
+    assert summaries.duty(timezone.now()) == "1 written"
 
 
 def test_a_braked_run_says_so_in_the_subject(master: DemoMaster, operations: None) -> None:

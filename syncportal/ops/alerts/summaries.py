@@ -1,7 +1,8 @@
-"""The summary of a reconciliation by mail to operations: of every complete run, and of a sample that found something.
+"""The summary of a reconciliation by mail to operations: of complete runs by the timetable, of others with findings.
 
 Owns: which events become such mails, and their words. Guarantees: each run is told once, over the durable deliveries;
-the position in the feed moves in the transaction that writes them. Does not: send; a dry run is told on its page only.
+the position in the feed moves in the transaction that writes them. Does not: send; dry runs, selections, and runs that
+somebody started and that found nothing are told on their pages only.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any, Final
 from reconciliation import summary
 from reconciliation.models import Run
 from reconciliation.states import Kind as Difference
-from reconciliation.states import Scope
+from reconciliation.states import Origin, RunState, Scope
 from syncportal.kernel.tx import atomic_retry
 from syncportal.ops.alerts import channels, outbox
 from syncportal.ops.alerts.models import Channel
@@ -51,7 +52,10 @@ def _write(told: list[Event], *, after: int, to: int, now: datetime) -> int:
 def _is_worth_telling(data: Mapping[str, Any]) -> bool:
     if data.get("dry_run"):
         return False
-    return data.get("scope") == Scope.ALL or bool(data.get("scope") == Scope.SAMPLE and data.get("needing_action"))
+    if data.get("scope") == Scope.ALL and data.get("origin") == Origin.SCHEDULE:
+        return True
+    found = bool(data.get("needing_action") or data.get("fixed")) or data.get("state") != RunState.FINISHED
+    return found and data.get("scope") in (Scope.ALL, Scope.SAMPLE)
 
 
 def words_of(row: Event) -> Words:
