@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 
 from rollback import states
 from rollback.models import CompensatingTask, Group, GroupedUpdate, Step
@@ -24,6 +24,26 @@ from syncportal.sync.events import Actor
 
 GROUP_LEASE_S = 45.0
 TASK_LEASE_S = 60.0
+
+
+def prune(*, before: datetime, limit: int = 50) -> int:
+    """Forget requests that were over for good before a time, with groups, steps and tasks; return how many went.
+
+    Nothing that a worker or a person still has to end is removed, nor any request of which one part is.
+    """
+    unfinished = Group.objects.filter(
+        Q(status__in=[GroupStatus.RUNNING, GroupStatus.COMPENSATING]) | Q(updated_at__gte=before)
+    )
+    settled = [TaskReason.CLOSED, TaskReason.RESOLVED]
+    task_open = Q(status__in=sorted(states.OPEN_TASKS)) | (
+        Q(status=TaskStatus.FAILED_PERMANENT) & ~Q(reason__in=settled)
+    )
+    waiting = CompensatingTask.objects.filter(task_open | Q(updated_at__gte=before))
+    over = GroupedUpdate.objects.filter(created_at__lt=before).exclude(pk__in=unfinished.values("request_id"))
+    over = over.exclude(pk__in=waiting.values("step__group__request_id")).order_by("pk")
+    old = list(over.values_list("pk", flat=True)[:limit])
+    GroupedUpdate.objects.filter(pk__in=old).delete()
+    return len(old)
 
 
 # --- groups ----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """What a rung doorbell runs for compensations, and when to ring; the task catches everything and never raises."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from django.conf import settings
@@ -14,6 +14,8 @@ from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import atomic_retry
 
 log = structlog.get_logger(__name__)
+
+KEPT_FOR = timedelta(days=365)
 
 
 def compensate() -> None:
@@ -44,6 +46,11 @@ def look_after() -> str:
 def ring_for_due(now: datetime) -> bool:
     """Ring when anything waits here that could go on now; False too when enough rings wait already."""
     return compensating.anything_waits(now) and doorbell.ring(COMPENSATE)
+
+
+def prune(now: datetime) -> int:
+    """Forget a slice of grouped updates that were over a year ago; return how many went."""
+    return atomic_retry(lambda: journal.prune(before=now - KEPT_FOR))
 
 
 def duty(now: datetime) -> str:

@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 RUN = "syncportal.ops.duties.run"
 LEASE = timedelta(seconds=90)
 LATE = 2.0
+FORGET_S = 1.5
 _RESULT = 500
 _REASON = 300
 
@@ -58,12 +59,25 @@ def _seal(now: datetime) -> str:
     return f"{audit.seal(now)} sealed"
 
 
+def _until_none(slice_of: Callable[[], int]) -> int:
+    """Forget slice after slice for at most about `FORGET_S`; the next run goes on. Return how many went."""
+    until, removed = time.monotonic() + FORGET_S, 0
+    while gone := slice_of():
+        removed += gone
+        if time.monotonic() >= until:
+            break
+    return removed
+
+
 def _forget(now: datetime) -> str:
     throttle.forget_old(now=now)
     gone = {
-        "entries": retention.prune(now), "stored answers": idempotency.prune(now=now),
-        "alerts": alert_store.prune(now) + outbox.prune(now), "bulk operations": operations.prune(now),
-    }  # fmt: skip
+        "entries": retention.prune(now),
+        "stored answers": _until_none(lambda: idempotency.prune(now=now)),
+        "grouped updates": _until_none(lambda: compensations.prune(now)),
+        "alerts": _until_none(lambda: alert_store.prune(now) + outbox.prune(now)),
+        "bulk operations": _until_none(lambda: operations.prune(now)),
+    }
     return ", ".join(f"{number} {what}" for what, number in gone.items()) + " removed"
 
 
@@ -85,7 +99,7 @@ DUTIES: tuple[DutySpec, ...] = (
     DutySpec("digests", 3600, "Writes the owners' daily digests, from seven o'clock on.", digests.duty),
     DutySpec("conflicts", 60, "Mails owners about new conflicts, hands over what waited too long.", owner_mails.duty),
     DutySpec("summaries", 60, "Writes the mails that sum up reconciliations.", summaries.duty),
-    DutySpec("retention", 3600, "Removes history of more than 90 days, a slice at a time.", _forget),
+    DutySpec("retention", 3600, "Removes history that is old enough (90 days; groups a year), in slices.", _forget),
     DutySpec("count", 300, "Counts the records of a large installation, so that no page has to.", _count),
     DutySpec("retry", 300, "Rings for retries whose time has come.", _retry),
 )

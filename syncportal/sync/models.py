@@ -45,6 +45,7 @@ class Record(models.Model):
     deleted_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
+    history_removed_at = models.DateTimeField(null=True, help_text="When older entries of its history were removed.")
 
     objects = RecordQuerySet.as_manager()
 

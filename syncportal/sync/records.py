@@ -180,6 +180,12 @@ def assign(record_ids: Iterable[int], *, owner_id: int | None, now: datetime) ->
     return rows.update(owner_id=owner_id, updated_at=now)
 
 
+def note_history_removed(record_ids: Iterable[int], *, now: datetime) -> None:
+    """Note that older entries of these records' histories are gone."""
+    known = lock_revisions(record_ids)[0]
+    Record.objects.filter(pk__in=known).update(history_removed_at=now)
+
+
 def dirty_ids(*, after: int, limit: int) -> tuple[list[int], int | None]:
     """Return records whose data was changed past us among the next `limit` ids, and where to go on (None: at the end).
 

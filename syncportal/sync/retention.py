@@ -15,7 +15,7 @@ from django.db.models import F, Model, Q, Window
 from django.db.models.functions import RowNumber
 
 from syncportal.kernel.tx import atomic_retry
-from syncportal.sync import error_groups, events, rollups, scan_positions
+from syncportal.sync import error_groups, events, records, rollups, scan_positions
 from syncportal.sync.audit import PEOPLE
 from syncportal.sync.models import Event, SyncLog
 
@@ -36,20 +36,23 @@ def prune(now: datetime, *, seconds: float = 10.0) -> int:
 def _prune(table: type[Model], which: Q, *, name: str, now: datetime, until: float) -> int:
     removed = 0
     while True:
-        gone, more = atomic_retry(partial(_batch, table, which, name=name, before=now - KEPT_FOR))
+        gone, more = atomic_retry(partial(_batch, table, which, name=name, now=now))
         removed += gone
         if not more or time.monotonic() >= until:
             return removed
 
 
-def _batch(table: type[Model], which: Q, *, name: str, before: datetime) -> tuple[int, bool]:
+def _batch(table: type[Model], which: Q, *, name: str, now: datetime) -> tuple[int, bool]:
     """Look at the next rows that are old enough; return how many were removed, and whether there are more."""
-    rows = table._default_manager.filter(which, at__lt=before, pk__gt=scan_positions.locked(name)).order_by("pk")
+    rows = table._default_manager.filter(which, at__lt=now - KEPT_FOR, pk__gt=scan_positions.locked(name)).order_by(
+        "pk"
+    )
     found = list(rows.values_list("pk", "record_id")[:BATCH])
     more = len(found) == BATCH
     scan_positions.move(name, to=found[-1][0] if more else 0)
     kept = _newest(table, {record_id for _, record_id in found if record_id is not None})
     old = [pk for pk, _ in found if pk not in kept]
+    records.note_history_removed({who for pk, who in found if pk not in kept and who is not None}, now=now)
     return (events.forget_logs(old) if table is SyncLog else events.forget(old)), more
 
 

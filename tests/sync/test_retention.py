@@ -8,6 +8,7 @@ from django.utils import timezone
 from syncportal.demo import DemoMaster
 from syncportal.sync import audit, retention
 from syncportal.sync.models import Event, Record, SyncLog
+from syncportal.sync.screens.timeline import timeline
 from tests.factories import drain, edit, make_resource, take
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.db]
@@ -52,3 +53,15 @@ def test_a_slice_goes_on_where_the_last_one_stopped(record: Record, monkeypatch:
     assert retention.prune(later, seconds=0) == 8
     assert retention.prune(later, seconds=0) == 8
     assert retention.prune(later) == 4
+
+
+def test_the_timeline_says_when_older_entries_were_removed(record: Record) -> None:
+    retention.prune(timezone.now())
+    record.refresh_from_db()
+    assert record.history_removed_at is None and timeline(record, size=200).removed_at is None
+    later = timezone.now() + timedelta(days=91)
+    retention.prune(later)
+    retention.prune(later + timedelta(days=1))
+    record.refresh_from_db()
+    assert record.history_removed_at == later, "nothing went the second time"
+    assert (timeline(record, size=200).removed_at, timeline(record, size=5).removed_at) == (later, None)

@@ -104,10 +104,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """A page of entries; `older` is the cursor of the next one, "" at the end."""
+    """A page of entries; `older` is the cursor of the next one, "" at the end, where `removed_at` says what is gone."""
 
     entries: tuple[Entry, ...]
     older: str
+    removed_at: datetime | None = None
 
 
 def timeline(record: Record, *, before: str = "", size: int = PAGE) -> Timeline:
@@ -126,7 +127,7 @@ def timeline(record: Record, *, before: str = "", size: int = PAGE) -> Timeline:
     said = {entry.detail for entry in told if entry.detail}
     page = [replace(e, detail="") if e.is_exchange and e.detail in said else e for e in _merged(told, sent, size)]
     if len(told) + len(sent) <= size:
-        return Timeline(tuple(page), "")
+        return Timeline(tuple(page), "", record.history_removed_at)
     lowest_event = min((entry.event_id for entry in page if entry.event_id), default=event_below)
     lowest_log = min((entry.log_id for entry in page if entry.log_id), default=log_below)
     return Timeline(tuple(page), f"{_mark(lowest_event)}-{_mark(lowest_log)}")
