@@ -70,7 +70,8 @@ def forget_old(*, now: datetime) -> int:
 
 def alive(now: datetime) -> bool:
     """Tell whether any supervisor beats."""
-    return Heartbeat.objects.filter(beat_at__gt=now - FRESH).exclude(state__in=_GONE).exists()
+    near = Heartbeat.objects.filter(beat_at__gt=now - FRESH, beat_at__lt=now + FRESH)
+    return near.exclude(state__in=_GONE).exists()
 
 
 def seen(now: datetime) -> tuple[Worker, ...]:
@@ -84,5 +85,5 @@ def seen(now: datetime) -> tuple[Worker, ...]:
 
 
 def beats(row: Heartbeat, now: datetime) -> bool:
-    """Tell whether a supervisor is there and has not said that it ended."""
-    return row.state not in _GONE and row.beat_at > now - FRESH
+    """Tell whether a supervisor is there and has not said that it ended; a beat to come is one of a clock set back."""
+    return row.state not in _GONE and abs(now - row.beat_at) < FRESH

@@ -29,10 +29,14 @@ class BreakerChange(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """How one call ended: `kind` is None when the remote answered well; `record_id` is the record it was for."""
+    """How one call ended: `kind` is None when the remote answered well; `record_id` is the record it was for.
+
+    `code` says more closely what was wrong, such as http_503.
+    """
 
     kind: ErrorKind | None
     record_id: int | None = None
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +47,14 @@ class Tally:
     faults: int = 0
     fault_records: tuple[int, ...] = ()
 
-    def reason(self, spec: BreakerSpec) -> str:
-        """Say why the breaker has to open, "" while it need not."""
+    def reason(self, spec: BreakerSpec, *, last: str = "") -> str:
+        """Say why the breaker has to open, "" while it need not; `last` is the code of the last call."""
+        ending = f", the last with {last}." if last else "."
         if self.unreachable >= spec.unreachable:
-            return f"{self.unreachable} calls in a row could not reach the remote."
+            return f"{self.unreachable} calls in a row could not reach the remote{ending}"
         if self.faults >= spec.failures and len(self.fault_records) >= spec.records:
-            return f"{self.faults} calls in a row on {len(self.fault_records)} records timed out or met a server fault."
+            records = len(self.fault_records)
+            return f"{self.faults} calls in a row on {records} records timed out or met a server fault{ending}"
         return ""
 
 
@@ -59,7 +65,7 @@ def count(tally: Tally, results: Iterable[CallResult], *, spec: BreakerSpec) -> 
     """
     for result in results:
         tally = _add(tally, result)
-        reason = tally.reason(spec)
+        reason = tally.reason(spec, last=result.code)
         if reason:
             return tally, reason
     return tally, ""

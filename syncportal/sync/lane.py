@@ -250,7 +250,11 @@ class Lane:
             return None
         self.reported_at = time.monotonic()
         results = [
-            CallResult(kind=ErrorKind(o.error_kind) if o.error_kind in _KINDS else None, record_id=o.claim.record_id)
+            CallResult(
+                kind=ErrorKind(o.error_kind) if o.error_kind in _KINDS else None,
+                record_id=o.claim.record_id,
+                code=o.error_code,
+            )
             for o in outcomes
             if o.exchanges or o.error_kind in _KINDS
         ]

@@ -11,6 +11,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from syncportal.ops import charts, heartbeat
+from syncportal.ops.alerts import rule_store
+from syncportal.ops.alerts.models import Alert, AlertRule
 from syncportal.ops.heartbeat import Beat
 from syncportal.ops.models import WorkerState
 from syncportal.remote.models import Gate, Resource
@@ -105,8 +107,39 @@ def test_an_open_breaker_says_since_when_what_waits_and_what_happens_next(
     text = operator.get(reverse(HOME)).content.decode()
     assert "does not answer" in text and "4 min" in text and "It is asked again by itself" in text
     assert "&lt;script&gt;503" in text and "<script>503" not in text
+    banner = text.split('id="b-remote-')[1].split('<div class="banner')[0]
+    waits, remote_page = re.findall(r'<a href="([^"]+)"', banner)[:2]
+    assert operator.get(unescape(waits)).context["cl"].paginator.count == int(
+        re.findall(r">(\d+) records? wait", banner)[0]
+    )
+    assert operator.get(remote_page).context["remote"] == resources[0].remote
     Gate.objects.update(breaker="closed", open_until=None)
     assert "does not answer" not in operator.get(reverse(HOME)).content.decode()
+
+
+def test_alerts_that_a_remote_explains_stand_below_it_and_are_not_counted_twice(
+    operator: Client, resources: list[Resource]
+) -> None:
+    now, remote = timezone.now(), resources[0].remote
+    rule_store.ensure()
+    times = {"since": now, "opened_at": now, "seen_at": now, "state": "open", "remote": remote}
+    for kind, severity, held_back in (("breaker_open", "critical", ""), ("success_rate", "warning", "Remote is down")):
+        rule = AlertRule.objects.get(kind=kind)
+        Alert.objects.create(
+            rule=rule, kind=kind, scope_key=f"remote:{remote.pk}", scope_name=str(remote), severity=severity,
+            summary=f"<b>{kind}", held_back=held_back, **times,
+        )  # fmt: skip
+    Gate.objects.filter(remote=remote).update(breaker="open", opened_at=now, open_until=now)
+    text = operator.get(reverse(HOME)).content.decode()
+    assert text.index('id="b-remote-') < text.index('id="b-alerts"')
+    assert 'class="banner banner--warning" role="status" id="b-alerts"' in text
+    assert "1 more alert is open" in text and "No notices: Remote is down" in text
+    assert "&lt;b&gt;success_rate" in text and "&lt;b&gt;breaker_open" not in text
+    Gate.objects.update(breaker="closed")
+    text = operator.get(reverse(HOME)).content.decode()
+    assert "2 alerts are open" in text
+    assert 'class="banner banner--error" role="status" id="b-alerts"' in text
+    assert text.index("&lt;b&gt;breaker_open") < text.index("&lt;b&gt;success_rate")
 
 
 def test_an_unknown_scope_is_a_page_that_does_not_exist(operator: Client, resources: list[Resource]) -> None:

@@ -1,5 +1,6 @@
 """/healthz and /readyz: open to everybody, telling strangers nothing."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -63,6 +64,13 @@ def test_readyz_says_503_and_no_details_without_a_database(client: Client, monke
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 def test_nothing_but_reading_is_allowed(client: Client, path: str) -> None:
     assert client.post(path).status_code == 405
+
+
+def test_a_heartbeat_of_a_clock_that_was_set_back_is_no_worker(client: Client) -> None:
+    ahead = timezone.now() + timedelta(hours=1)
+    heartbeat.beat(Beat("host", 1, WorkerState.RUNNING), now=ahead)
+    assert client.get("/readyz").status_code == 503
+    assert [worker.alive for worker in heartbeat.seen(timezone.now())] == [False]
 
 
 def test_a_worker_that_is_stopping_still_counts_and_a_stopped_one_does_not(client: Client, settings: Any) -> None:

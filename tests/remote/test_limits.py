@@ -215,6 +215,13 @@ def test_five_faults_open_it_only_when_three_records_are_concerned(remote):
     assert limits.report(remote, [fault(3)], breaker=SPEC, now=NOW) is BreakerChange.OPENED
 
 
+def test_an_open_breaker_says_what_the_last_call_came_to(remote):
+    calls = [CallResult(ErrorKind.server_fault, number % 3, "http_503") for number in range(SPEC.failures)]
+    limits.report(remote, calls, breaker=SPEC, now=NOW)
+    said = "5 calls in a row on 3 records timed out or met a server fault, the last with http_503."
+    assert Gate.objects.get().last_error == said
+
+
 def test_any_real_answer_starts_the_count_again(remote):
     for kind in (None, ErrorKind.rejected, ErrorKind.conflict, ErrorKind.missing, ErrorKind.unauthorized,
                  ErrorKind.invalid_response, ErrorKind.forbidden):  # fmt: skip

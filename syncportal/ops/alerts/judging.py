@@ -219,7 +219,7 @@ def _success_rate(rule: Rule, seen: Observed) -> _Said:
                 f"{_percent(percent, below=rule.threshold)} % of {attempts:,} attempts succeeded in the last "
                 f"{_minutes(rule.window_min)}; the limit is {rule.threshold:g} %"
             )
-            yield Finding(rule, place, words, percent, seen.now - timedelta(minutes=rule.window_min))
+            yield Finding(rule, place, words, percent, seen.now)
 
 
 def _error_spike(rule: Rule, seen: Observed) -> _Said:

@@ -43,8 +43,9 @@ def wanted_message(alert: Standing) -> Message | None:
 
 
 def not_before(alert: Standing, now: datetime) -> datetime:
-    """Return when the next notice may leave."""
-    return now if alert.told_at is None else max(now, alert.told_at + PAUSE)
+    """Return when the next notice may leave; a time to come was told by a clock that has been set back since."""
+    told_at = alert.told_at
+    return now if told_at is None or told_at > now else max(now, told_at + PAUSE)
 
 
 def message_now(alert: Standing, *, now: datetime) -> Message | None:

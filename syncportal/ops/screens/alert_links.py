@@ -24,6 +24,8 @@ class Lead:
 _LISTS: dict[str, tuple[str, str, dict[str, str]]] = {
     Kind.SUCCESS_RATE: ("Failed exchanges", "admin:sync_synclog_changelist", {"outcome": "failed"}),
     Kind.ERROR_SPIKE: ("Failed exchanges", "admin:sync_synclog_changelist", {"outcome": "failed"}),
+    Kind.BREAKER_OPEN: ("Waiting records", "admin:sync_record_changelist", {"status": "waiting"}),
+    Kind.CREDENTIAL_REFUSED: ("Waiting records", "admin:sync_record_changelist", {"status": "waiting"}),
     Kind.OLDEST_DUE: ("Due records", "admin:sync_record_changelist", {"age": "due"}),
     Kind.LEASE_OVER: ("Records in processing", "admin:sync_record_changelist", {"status": Status.PROCESSING.value}),
     Kind.DEAD_LETTERS: ("Dead letters", "admin:sync_record_changelist", {"status": Status.DEAD_LETTER.value}),

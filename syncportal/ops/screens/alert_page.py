@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from syncportal.kernel.clock import db_now
-from syncportal.ops.alerts import alert_store, rights, silences, telling
+from syncportal.ops.alerts import alert_store, channels, rights, silences, telling
 from syncportal.ops.alerts.kinds import KINDS
 from syncportal.ops.alerts.models import Alert, Delivery
 from syncportal.ops.alerts.silences import Match, SilenceInvalid
@@ -104,6 +104,7 @@ def _page(request: HttpRequest, alert: Alert) -> HttpResponse:
         "leads": leads_of(alert),
         "deliveries": [(row, delivery_badge(row)) for row in deliveries],
         "next_notice": _next_notice(alert, now),
+        "nobody_is_told": not any(channels.takes(way, alert.severity) for way in channels.usable()),
         "silence": quiet,
         "history": [describe(row) for row in told.order_by("-id")[:HISTORY]],
         "may_act": rights.may_act(request.user),

@@ -17,6 +17,7 @@ from django.utils.formats import date_format
 from syncportal.ops import charts
 from syncportal.ops.alerts.kinds import Kind
 from syncportal.ops.alerts.models import Alert
+from syncportal.ops.alerts.states import RANK, Severity
 from syncportal.ops.metrics.scope import Scope
 from syncportal.ops.metrics.snapshot import Snapshot, StatusCount
 from syncportal.ops.metrics.traffic import ALARM_PERCENT, TARGET_PERCENT, ErrorCount, Slot
@@ -81,7 +82,7 @@ def page(seen: Snapshot) -> dict[str, Any]:
         "refresh_s": REFRESH_S,
         "windows": list(_windows(seen.scope, seen.traffic.window)),
         "banners": _banners(seen),
-        "alerts": _untold(seen),
+        **_alerts(seen),
         "tasks_stuck": seen.tasks.oldest_age_s > STUCK_TASK_S,
         "late": seen.overdue_s > LATE_S,
         "gauge": _gauge(seen),
@@ -177,6 +178,17 @@ def _untold(seen: Snapshot) -> tuple[Alert, ...]:
         Kind.FAILED_UNDOS: seen.tasks.waiting_for_person > 0,
     }
     return tuple(alert for alert in seen.alerts if not told.get(Kind(alert.kind)))
+
+
+def _alerts(seen: Snapshot) -> dict[str, Any]:
+    """Return the banner's alerts, those first that nothing explains; what is held back does not make it red."""
+    shown = sorted(_untold(seen), key=lambda alert: (bool(alert.held_back), -RANK[alert.severity], -alert.pk))
+    critical = any(alert.severity == Severity.CRITICAL and not alert.held_back for alert in shown)
+    return {
+        "alerts": shown,
+        "alerts_tone": "error" if critical else "warning",
+        "alerts_elsewhere": len(seen.alerts) > len(shown),
+    }
 
 
 def _below_alarm(seen: Snapshot) -> bool:

@@ -63,6 +63,11 @@ def test_below_the_minimum_sample_a_scope_is_undecided() -> None:
     assert judged.undecided == {(1, "resource:10"), (1, "resource:11"), (1, "resource:20")}
 
 
+def test_a_rate_is_low_since_it_was_seen_to_be() -> None:
+    [finding] = judge([rule(Kind.SUCCESS_RATE)], with_outcomes(r10=(10, 10))).findings
+    assert finding.since == SEEN.now
+
+
 def test_a_rate_is_never_rounded_up_to_its_limit() -> None:
     [finding] = judge([rule(Kind.SUCCESS_RATE)], with_outcomes(r10=(89_999, 10_001))).findings
     assert finding.summary.startswith("89.9 % of")

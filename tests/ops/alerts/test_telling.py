@@ -41,3 +41,9 @@ def test_what_people_do_not_know_is_told(alert: Standing, message: Message | Non
 def test_the_next_notice_waits_for_its_half_hour() -> None:
     assert not_before(NEW, NOW) == NOW
     assert not_before(replace(TOLD, told_at=RECENT), NOW) == RECENT + PAUSE
+
+
+def test_a_notice_of_a_clock_that_was_set_back_holds_nothing_up() -> None:
+    ahead = replace(TOLD, told_at=NOW + timedelta(hours=1), news_count=1)
+    assert not_before(ahead, NOW) == NOW
+    assert message_now(ahead, now=NOW) is Message.MORE

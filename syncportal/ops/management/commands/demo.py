@@ -65,6 +65,7 @@ class Command(BaseCommand):
             "REMOTE_ALLOWED_NETWORKS": "127.0.0.0/8",
             "PUBLIC_URL": f"http://127.0.0.1:{port}",
             "EMAIL_URL": "consolemail://",
+            "OPERATIONS_EMAIL": "operations@example.org",
             "DEBUG": "False",
         }
         command = [sys.executable, *(["-m", "django"] if sys.argv[0].endswith("__main__.py") else [sys.argv[0]])]
