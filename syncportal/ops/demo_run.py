@@ -40,6 +40,7 @@ MASTER_PORT = 8900
 ACCOUNTS, SHIFTS, OWNED = 300, 200, 40
 START_S = 30.0
 END_S = 30.0
+WITHOUT_WORKER_S = 90.0  # long enough to see what pages and alerts say
 QUICK_RETRIES_S = [2, 4, 8]  # for shifts, so that a dead letter is seen within half a minute
 CONFIGURATION = Path(__file__).resolve().parent.parent / "demo" / "remotes.yaml"
 
@@ -68,6 +69,7 @@ class Demo:
     stopped: threading.Event
     children: list[tuple[str, subprocess.Popen[bytes]]] = field(default_factory=list)
     lock: IO[str] | None = None
+    worker_missed_at: float | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -101,7 +103,7 @@ class Demo:
         owned = Record.objects.filter(resource__slug="accounts").order_by("external_id").values_list("pk", flat=True)
         operate.assign(list(owned[:OWNED]), owner_id=people["olivia"].pk, actor=_actor(people["oscar"]))
         self._start_web()
-        self._start("worker", [sys.executable, "-m", "django", "runworker"])
+        self._start_worker()
         if self.stopped.is_set():
             return
         self._tell(password, control)
@@ -111,7 +113,7 @@ class Demo:
         if once:
             story.wait_until_told(self.say, alive=self._all_alive)
             return
-        story.go_on(alive=self._all_alive)
+        story.go_on(alive=self._keeps_running)
 
     def _fresh_database(self) -> None:
         path = Path(settings.DATABASES["default"]["NAME"])
@@ -143,6 +145,26 @@ class Demo:
         command = [sys.executable, "-m", "gunicorn", "-k", "asgi", "syncportal.asgi:application", "-b", bind]
         self._start("web", [*command, "--graceful-timeout", "5", "--no-control-socket"])
         self._wait_for("web", self.port or 0, "/healthz")
+
+    def _start_worker(self) -> None:
+        self._start("worker", [sys.executable, "-m", "django", "runworker"])
+
+    def _keeps_running(self) -> bool:
+        """Tell whether master and web run; a worker that was killed is missed for a while, then followed by another."""
+        ended = [name for name, child in self.children if child.poll() is not None]
+        if ended != ["worker"]:
+            return not ended
+        if self.worker_missed_at is None:
+            self.worker_missed_at = time.monotonic()
+            self.say(
+                f"The worker ended; the dashboard will say so. The demo starts another in {WITHOUT_WORKER_S:.0f} s."
+            )
+        elif time.monotonic() - self.worker_missed_at >= WITHOUT_WORKER_S:
+            self.worker_missed_at = None
+            self.children = [(name, child) for name, child in self.children if name != "worker"]
+            self._start_worker()
+            self.say("Another worker was started.")
+        return True
 
     def _wait_for(self, name: str, port: int, path: str) -> None:
         def answers() -> bool:
