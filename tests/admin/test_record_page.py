@@ -71,6 +71,19 @@ def test_a_stale_form_merges_what_others_changed_elsewhere(world: World) -> None
     assert (record.data["city"], record.data["name"], record.revision) == ("Bergen", "Renamed meanwhile", 3)
 
 
+def test_ones_own_edit_that_was_sent_meanwhile_is_no_change_by_others(world: World) -> None:
+    record, client = world.records[0], world.client("olga")
+    answer = client.post(page_of(record), filled(client.get(page_of(record)), city="Bergen"), follow=True)
+    drain()
+    record.refresh_from_db()
+    assert record.revision > answer.context["record"].revision  # the answer brought what only the remote sets
+    assert "The values changed since" not in client.get(answer.context["state_url"]).content.decode()
+    answer = client.post(page_of(record), filled(answer, city="Oslo"), follow=True)
+    assert "Saved. Syncing…" in answer.content.decode()
+    edit(record, city="Moved by somebody else")
+    assert "The values changed since" in client.get(answer.context["state_url"]).content.decode()
+
+
 def test_a_real_clash_is_refused_with_the_input_kept(world: World) -> None:
     record, client = world.records[0], world.client("olga")
     form = filled(client.get(page_of(record)), city="Bergen", name="Mine")

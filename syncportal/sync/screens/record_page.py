@@ -19,7 +19,7 @@ from syncportal.sync.forms import Clash, RecordForm, clashes, fields_of, patch_o
 from syncportal.sync.local import Edit, InvalidEdit, RecordGone, Saved, StaleRevision
 from syncportal.sync.models import Record
 from syncportal.sync.screens.page import actor_of, fragment, list_query, render, to_list, with_back
-from syncportal.sync.screens.record_parts import label_of, state_context, visible_record
+from syncportal.sync.screens.record_parts import label_of, state_context, values_token, visible_record
 from syncportal.sync.screens.timeline import timeline
 from syncportal.sync.screens.values import shown
 
@@ -74,14 +74,12 @@ def _save(request: HttpRequest, record: Record) -> HttpResponse:
         except RecordGone:
             messages.error(request, "The record was deleted meanwhile; nothing was saved.")
             return to_list(LIST, list_query(request))
-        _tell(request, saved, merged=_moved(request, record))
+        shown_places = list(form.places.values())
+        merged = values_token(seen, shown_places) != values_token(record.data, shown_places)
+        _tell(request, saved, merged=merged)
         return HttpResponseRedirect(_address(request, record))
     messages.error(request, "The record changes too fast right now; nothing was saved. Please try again.")
     return _page(request, record, spec, form, status=409)
-
-
-def _moved(request: HttpRequest, record: Record) -> bool:
-    return request.POST.get("revision", "") != str(record.revision)
 
 
 def _tell(request: HttpRequest, saved: Saved, *, merged: bool) -> None:
@@ -114,13 +112,11 @@ def _page(
 ) -> HttpResponse:
     seen = form.before
     shown_places = list(form.places.values())
-    revision = request.POST.get("revision") if form.is_bound else str(record.revision)
     context = {
-        **state_context(request, record, form_revision=_int(revision, record.revision)),
+        **state_context(request, record, form_values=values_token(seen, shown_places)),
         "form": form,
         "groups": form.groups(),
         "seen": write_seen(seen, shown_places),
-        "revision": revision,
         "zone": timezone.get_current_timezone_name(),
         "can_edit": rights.may_edit(request.user, record) and record.deleted_at is None,
         "can_delete": rights.may_delete(request.user, record) and record.deleted_at is None,
@@ -130,10 +126,6 @@ def _page(
         "list_url": f"{reverse(LIST)}?{list_query(request)}",
     }
     return render(request, "sync/record_page.html", title=str(record), context=context, status=status)
-
-
-def _int(text: str | None, fallback: int) -> int:
-    return int(text) if text and text.isdecimal() and len(text) < 18 else fallback
 
 
 def _rest(record: Record, spec: ResourceSpec, form: RecordForm) -> list[tuple[str, Any]]:
@@ -152,8 +144,7 @@ def _address(request: HttpRequest, record: Record) -> str:
 def state(request: HttpRequest, record_id: int) -> HttpResponse:
     """Answer with the parts of the page that moved; 204 while nothing did."""
     record = visible_record(request, record_id)
-    revision = _int(request.GET.get("revision"), record.revision)
-    context = state_context(request, record, form_revision=revision)
+    context = state_context(request, record, form_values=request.GET.get("values", "")[:64])
     if request.GET.get("seen") == context["outlook"].token:
         return HttpResponse(status=204)
     return fragment(request, "sync/_state_update.html", {**context, "back": list_query(request)})

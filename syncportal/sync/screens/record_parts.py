@@ -4,8 +4,11 @@ Owns: `visible_record`, `state_context` (everything that moves by itself) and th
 Guarantees: a record outside of the person's scope is a 404, like one that does not exist.
 """
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
@@ -18,9 +21,10 @@ from syncportal.remote import limits
 from syncportal.remote.spec import ResourceSpec, spec_for
 from syncportal.sync import holders, rights, states
 from syncportal.sync.conflicts import unsent_changes
+from syncportal.sync.forms import Json, fields_of, write_seen
 from syncportal.sync.models import Conflict, Record, SyncJob
 from syncportal.sync.querysets import Person, sees_everything
-from syncportal.sync.schema_fields import place_at
+from syncportal.sync.schema_fields import Place, place_at
 from syncportal.sync.screens.outlook import outlook
 from syncportal.sync.screens.timeline import timeline
 from syncportal.sync.screens.values import Shown, shown
@@ -107,24 +111,31 @@ def label_of(spec: ResourceSpec, at: str) -> str:
     return place_at(spec.schema, at, None).label if len(tokens) == 1 else " › ".join(tokens) or at
 
 
-def state_context(request: HttpRequest, record: Record, *, form_revision: int | None = None) -> dict[str, Any]:
-    """Return everything on the record page that moves by itself."""
+def values_token(data: Json, places: Sequence[Place]) -> str:
+    """Return what stands for the values of a form's places, so that a page can tell whether they changed since."""
+    return hashlib.sha256(write_seen(data, places).encode()).hexdigest()[:16]
+
+
+def state_context(request: HttpRequest, record: Record, *, form_values: str = "") -> dict[str, Any]:
+    """Return everything on the record page that moves by itself; form_values: the token of the values in its form."""
     now = db_now()
     spec = spec_for(record.resource)
     blocked = limits.blocked(now).get(record.resource.remote_id)
     ahead = outlook(record.job, now=now, blocked=blocked)
     conflict = Conflict.objects.open().filter(record_id=record.pk).values_list("pk", flat=True).first()
-    revision = record.revision if form_revision is None else form_revision
+    places = fields_of(spec, record.data, creating=False)
+    values = values_token(record.data, places)
+    form_values = form_values or values
     path = reverse("admin:sync_record_state", args=[record.pk])
     return {
         "record": record,
         "job": record.job,
         "now": now,
         "outlook": ahead,
-        "state_url": f"{path}?revision={revision}&seen={ahead.token}",
+        "state_url": f"{path}?{urlencode({'values': form_values, 'seen': ahead.token})}",
         "conflict_id": conflict,
         "holder_page": holders.page_of(record.job.held_by) if sees_everything(request.user) else "",
-        "moved_on": record.revision != revision,
+        "moved_on": values != form_values,
         "buttons": buttons(record, request.user),
         "can_link": any(button.verb == "send_again" for button in buttons(record, request.user)),
         "can_assign": rights.operates(request.user),
