@@ -60,7 +60,7 @@ format: $(STAMP) ## Format the code
 bench: $(STAMP) ## Measure against the limits: push, latency, reconciliation, dashboard
 	$(BIN)/python -m bench
 
-chaos: $(STAMP) ## The long forms: 50 kills per kind and database, soak
+chaos: $(STAMP) ## The long forms: 50 kills per kind and database, 20,000 rows in bulk, soak
 	$(BIN)/python -m tests.chaos
 	$(BIN)/python -m tests.crash --runs 50000
 	$(BIN)/python -m tests.crash --steps 3 --core

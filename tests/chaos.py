@@ -1,8 +1,9 @@
 """`make chaos`: the long form of the kills, on SQLite and on PostgreSQL, with one line of figures for each.
 
-As a command: `python -m tests.chaos [--kills 50] [--database sqlite] [--seed N]`. Each kind of process (web, main,
-sentinel, pool member, supervisor) is killed that often, in the middle of edits, groups and undos; exit code 1 when
-anything was lost, doubled, half applied without an open item, or did not converge. Interrupted, it ends all it started.
+As a command: `python -m tests.chaos [--kills 50] [--rows 20000] [--database sqlite] [--seed N]`. Each kind of process
+(web, main, sentinel, pool member, supervisor) is killed that often, in the middle of edits, groups and undos; then
+`--rows` failed records are retried in bulk while a worker dies, and once more with a cancel. Exit code 1 when anything
+was lost, doubled, half applied without an open item, or did not converge. Interrupted, it ends all it started.
 """
 
 import argparse
@@ -13,7 +14,8 @@ import time
 
 from tests import children
 
-PYTEST = [sys.executable, "-m", "pytest", "-q", "-s", "-m", "kills", "-p", "no:xdist", "tests/kills/test_kills.py"]
+TESTS = ["tests/kills/test_kills.py", "tests/kills/test_bulk_retry.py"]
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-s", "-m", "kills", "-p", "no:xdist", *TESTS]
 POSTGRES = [sys.executable, "-m", "tests.postgres", "--"]
 FIGURES = re.compile(r"^(sqlite|postgresql): .*", re.MULTILINE)
 
@@ -22,10 +24,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run both databases one after another and print what came of it."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--kills", type=int, default=50, help="per kind of process and database")
+    parser.add_argument("--rows", type=int, default=20_000, help="records to retry in bulk")
     parser.add_argument("--database", choices=["sqlite", "postgresql", "both"], default="both")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     given = parser.parse_args(arguments)
-    environment = {**os.environ, "CHAOS_KILLS": str(given.kills), "CHAOS_SEED": str(given.seed)}
+    sizes = {"CHAOS_KILLS": str(given.kills), "CHAOS_SEED": str(given.seed), "CHAOS_BULK": str(given.rows)}
+    environment = {**os.environ, **sizes}
     plain = {name: value for name, value in environment.items() if name != "DATABASE_URL"}
     children.end_in_order()
     failed = 0

@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from syncportal.bulk.acts import Act, Batch, Cause, Parameters, Person, Result, Target, Verdict
 from syncportal.bulk.states import RowState
-from syncportal.sync import operate, states
+from syncportal.sync import operate, states, transitions
 from syncportal.sync.error_models import ErrorGroup
 from syncportal.sync.events import Actor
 from syncportal.sync.models import Record, SyncJob
@@ -129,9 +129,11 @@ def _all(record_ids: Sequence[int], parameters: Parameters) -> Mapping[int, Verd
 def how_it_went(record_ids: Sequence[int]) -> dict[int, Result]:
     """Tell how requeued records fared: agreed, failed again (with the reason), or still on their way."""
     found = {}
-    rows = SyncJob.objects.filter(pk__in=list(record_ids)).values_list("pk", "status", "attempts", "detail", "held_by")
-    for pk, status, attempts, detail, held_by in rows:
-        postponed = status == Status.RETRY_PENDING and not attempts
+    rows = SyncJob.objects.filter(pk__in=list(record_ids))
+    for pk, status, attempts, reason, detail, held_by in rows.values_list(
+        "pk", "status", "attempts", "reason", "detail", "held_by"
+    ):
+        postponed = status == Status.RETRY_PENDING and (not attempts or reason == transitions.WORKER_DIED)
         if status in _AGREED or held_by:
             found[pk] = Result(RowState.DONE, Status(status).label.lower())
         elif status in _ON_ITS_WAY or postponed:

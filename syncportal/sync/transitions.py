@@ -23,6 +23,7 @@ from syncportal.sync.states import Intent, Status
 
 MAX_WORKER_DEATHS = 3
 CREATE_UNKNOWN = "create_unknown"
+WORKER_DIED = "worker_died"
 SAME_ERROR = 0
 """For `Leaving.error_group`: nothing was learnt about why the record failed before, so that stays."""
 
@@ -272,7 +273,7 @@ def rescue(*, now: datetime, limit: int = 500) -> list[Rescued]:
         dead = deaths >= MAX_WORKER_DEATHS
         moved = SyncJob.objects.filter(pk=job.pk, status=Status.PROCESSING, claim_no=job.claim_no).update(
             status=Status.DEAD_LETTER if dead else Status.RETRY_PENDING,
-            reason="worker_died",
+            reason=WORKER_DIED,
             detail="The worker died while sending; the remote is asked first what it holds.",
             due_at=None if dead else now,
             lease_until=None,

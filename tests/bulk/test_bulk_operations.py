@@ -365,20 +365,23 @@ def test_a_ramp_names_a_cause_that_it_did_not_set_out_to_mend(ramp: Counter, mon
 
 
 @pytest.mark.parametrize(
-    ("status", "attempts", "fate"),
+    ("status", "attempts", "reason", "fate"),
     [
-        ("SYNCED", 0, RowState.DONE),
-        ("PENDING", 0, RowState.WAITING),
-        ("RETRY_PENDING", 0, RowState.WAITING),
-        ("RETRY_PENDING", 1, RowState.FAILED),
-        ("DEAD_LETTER", 4, RowState.FAILED),
-        ("VERSION_CONFLICT", 1, RowState.FAILED),
+        ("SYNCED", 0, "", RowState.DONE),
+        ("PENDING", 0, "", RowState.WAITING),
+        ("RETRY_PENDING", 0, "", RowState.WAITING),
+        ("RETRY_PENDING", 1, "", RowState.FAILED),
+        ("RETRY_PENDING", 1, "worker_died", RowState.WAITING),
+        ("DEAD_LETTER", 4, "", RowState.FAILED),
+        ("VERSION_CONFLICT", 1, "", RowState.FAILED),
     ],
 )
-def test_how_a_requeued_record_counts(status: str, attempts: int, fate: RowState) -> None:
+def test_how_a_requeued_record_counts(status: str, attempts: int, reason: str, fate: RowState) -> None:
     [record] = agreed(1)
     due = NOW() if status in ("PENDING", "RETRY_PENDING") else None
-    SyncJob.objects.filter(pk=record.pk).update(status=status, attempts=attempts, due_at=due, detail="HTTP 503")
+    SyncJob.objects.filter(pk=record.pk).update(
+        status=status, attempts=attempts, due_at=due, reason=reason, detail="HTTP 503"
+    )
     gone = record.pk + 1_000
     assert {pk: seen.state for pk, seen in bulk_acts.how_it_went([record.pk, gone]).items()} == {
         record.pk: fate, gone: RowState.SKIPPED,
