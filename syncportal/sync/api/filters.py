@@ -42,7 +42,9 @@ class RecordFilters(_ByResource):
         field_name="job__status", choices=Status.choices, help_text="Several may be given: any of them."
     )
     owner = filters.CharFilter(field_name="owner__username", help_text="A user's name.")
-    externalId = filters.CharFilter(field_name="external_id", help_text="The parts of a composite id joined by |.")
+    externalId = filters.CharFilter(
+        field_name="external_id", strip=False, help_text="The parts of a composite id joined by |."
+    )
     updatedAfter = filters.IsoDateTimeFilter(field_name="updated_at", lookup_expr="gt")
     updatedBefore = filters.IsoDateTimeFilter(field_name="updated_at", lookup_expr="lt")
     search = filters.CharFilter(method="filter_search", help_text="Part of the title, or the external id.")
