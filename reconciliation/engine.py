@@ -172,9 +172,11 @@ def _brake(run: Run, scan: Scan) -> str:
     if short > scan.place.total * spec.policy.brake_percent / 100:
         return f"The list ended {short} rows before the {scan.place.total} that it claimed to have."
     counts: dict[str, int] = {kind: journal.suspected_of(run.pk, [kind]) for kind in BROKEN_IF_MANY}
+    if spec.window is not None:  # what is outside its dates is missing from a sound list, too
+        del counts[Kind.MISSING_REMOTE]
     if not policy.is_braked(counts, checked=run.checked, spec=spec):
         return ""
-    missing, different = counts[Kind.MISSING_REMOTE], counts[Kind.DATA_MISMATCH]
+    missing, different = counts.get(Kind.MISSING_REMOTE, 0), counts[Kind.DATA_MISMATCH]
     limit = f"{spec.policy.brake_percent:g} %"
     return f"Of {run.checked} rows {missing} seem to be missing and {different} differ: more than {limit}."
 
@@ -192,7 +194,7 @@ def _end(run: Run, *, braked: str) -> None:
     now = db_now()
     unlisted = int(run.cursor.get("unlisted", 0))
     trouble = [braked] if braked else []
-    if unlisted and run.scope == Scope.ALL:
+    if unlisted and run.scope == Scope.ALL and spec_for(run.resource).window is None:
         trouble.append(f"The list left out {unlisted} objects that exist.")
     if run.scope == Scope.ALL and not braked:
         progress = Progress()

@@ -106,6 +106,8 @@ class Api:
         ids = self.store.listed(spec.name)
         wanted = {name: call.query[name] for name in spec.lookup if name in call.query}
         since = call.query.get("updated_since", "")
+        if spec.window is not None:
+            ids = self._within(call, spec, ids, *spec.window)
         if not wanted and not since:
             return ids
         found = []
@@ -115,6 +117,12 @@ class Api:
             if fits and document.get("updated_at", "") >= since:
                 found.append(object_id)
         return found
+
+    def _within(self, call: Call, spec: Collection, ids: list[str], field: str, first: str, last: str) -> list[str]:
+        if first not in call.query or last not in call.query:
+            raise Refused(400, "window", f"The list wants {first} and {last}, dates.")
+        days = {object_id: str(self._held(spec, object_id).document[field])[:10] for object_id in ids}
+        return [object_id for object_id in ids if call.query[first] <= days[object_id] <= call.query[last]]
 
     def _row(self, spec: Collection, object_id: str) -> Document:
         held = self._held(spec, object_id)

@@ -37,6 +37,7 @@ class Collection:
 
     `methods` maps an update verb to its semantics, e.g. {"PUT": "replace", "PATCH": "merge"}.
     `next_form` is how next links are written: absolute, from the host's root, relative to the request, or to `/api/`.
+    `window` = (field, first, last): the list shows only dates between the parameters `first` and `last`; it wants both.
     `tombstone` = (field, value) keeps deleted objects readable with that field set; `gone_status` answers otherwise.
     """
 
@@ -71,6 +72,7 @@ class Collection:
     stub_rows: bool = False
     next_form: str = "absolute"
     order: str = "id"
+    window: tuple[str, str, str] | None = None
     tombstone: tuple[str, Any] | None = None
     list_tombstones: bool = False
     gone_status: int = 404
