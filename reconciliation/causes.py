@@ -76,10 +76,11 @@ def cause_of(
     """Say why a record and its object differ."""
     if state is None:
         return Cause.CHANGED_REMOTELY
+    if state.deleted_at is not None:  # a deletion that was confirmed here, or accepted from there (no version then)
+        still_there = shown is not None and state.version is not None and shown.version == state.version
+        return Cause.OUR_WRITE_LOST if still_there else Cause.CHANGED_REMOTELY
     if state.base is None or status not in AGREED:
         return Cause.NEVER_PUSHED
-    if state.deleted_at is not None:
-        return Cause.OUR_WRITE_LOST if shown and shown.version == state.version else Cause.CHANGED_REMOTELY
     if unsent_changes(state.base, state.data, comparator=spec.comparator):
         return Cause.NEVER_PUSHED
     if shown is None:

@@ -13,9 +13,10 @@ from reconciliation.journal import AlreadyRunning
 from reconciliation.models import Discrepancy
 from syncportal.demo import DemoMaster, accounts, shifts
 from syncportal.remote.models import Resource
-from syncportal.sync import local
+from syncportal.sync import local, resolve
 from syncportal.sync.events import WORKER
-from syncportal.sync.models import Event, Record
+from syncportal.sync.models import Conflict, Event, Record
+from syncportal.sync.resolve import Action, Decision
 from tests.factories import drain, job_of
 from tests.reconciliation.scene import agreed, person, reconcile
 
@@ -98,6 +99,27 @@ def test_a_person_and_the_policy_repair_once(master: DemoMaster, turn: int) -> N
     assert isinstance(fixed, Discrepancy) or fixed.code in {"already_settled", "moved"}
     assert Event.objects.filter(kind="record.repaired", record=record).count() == 1
     assert (Record.objects.get(pk=record.pk).revision, Discrepancy.objects.get().state) in {(2, "fixed"), (2, "closed")}
+
+
+@pytest.mark.parametrize("action", ["use_remote", "push_local"])
+@pytest.mark.parametrize("turn", range(2))
+def test_a_decision_about_a_conflict_and_the_policy_lose_nothing(master: DemoMaster, turn: int, action: str) -> None:
+    resource, record, _ = differing(master, rule=TAKE)
+    local.save(local.Edit(record.pk, {"city": "Ours"}), actor=WORKER)
+    drain()
+    conflict = Conflict.objects.open().get()
+    master.edit("accounts", "ACC-0001", notes="Once more")  # the decision is about an older object than the run reads
+    decision = Decision(Action(action), conflict.record.revision, conflict.remote_version)
+    decided, run = together(lambda: resolve.resolve(conflict.pk, decision, actor=person()), lambda: reconcile(resource))
+    assert decided in ("SYNCED", "PENDING") and not isinstance(run, Exception)
+    drain()
+    now, there = Record.objects.get(pk=record.pk), master.get("accounts", "ACC-0001")
+    assert not Conflict.objects.open().exists() and job_of(record).status == "SYNCED"
+    assert there["city"] == now.data["city"] == ("Elsewhere" if action == "use_remote" else "Ours")
+    assert there["notes"] == "Once more"
+    reconcile(resource)
+    assert Record.objects.get(pk=record.pk).data["notes"] == "Once more"
+    assert reconcile(resource).matched == 40
 
 
 @pytest.mark.parametrize("turn", range(3))
