@@ -52,7 +52,7 @@ class Direct:
         done = self._in_order(rows, readings)
         spent = round(1000 * (time.monotonic() - begun))
         if done:
-            atomic_retry(partial(self._store, done, readings, worked_ms=spent))
+            atomic_retry(partial(self._store, done, readings, worked_ms=spent), durable=False)
         return True
 
     def _in_order(self, rows: list[LocalRow], readings: dict[str, Reading]) -> list[LocalRow]:

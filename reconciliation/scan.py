@@ -1,7 +1,8 @@
 """The two-sided streaming comparison: pages of the remote's list against our rows in the byte order of their ids.
 
 Owns: what one page, or one stretch of spooled rows, comes to. Each is one transaction that also moves the cursor, so a
-killed slice is simply done again. Guarantees: memory for one page and its rows; the list's order is checked, and at the
+killed slice is simply done again; none waits for the disk, because a power cut only takes back the last pages together
+with their cursor. Guarantees: memory for one page and its rows; the list's order is checked, and at the
 first row out of order the rest is spooled and compared in order afterwards; what differs is only suspected here.
 Does not: confirm, repair, or conclude anything from a row that the list did not show.
 """
@@ -64,7 +65,7 @@ class Scan:
 
     def take_page(self, taken: Taken) -> None:
         """Compare one page, or spool it once the order was broken; one transaction."""
-        atomic_retry(partial(self._take_page, taken, self.place.as_json(), self.after, dict(self.last)))
+        atomic_retry(partial(self._take_page, taken, self.place.as_json(), self.after, dict(self.last)), durable=False)
 
     def _take_page(self, taken: Taken, place: dict, after: str, last: dict[str, str]) -> None:
         self.place, self.after, self.last = Place.from_json(place), after, last  # it may run several times
@@ -157,7 +158,7 @@ class Scan:
 
     def take_rest(self, *, asked_at: datetime) -> bool:
         """Suspect a stretch of our rows behind the list's last id; False when there are none left."""
-        return atomic_retry(partial(self._take_rest, self.after, asked_at=asked_at))
+        return atomic_retry(partial(self._take_rest, self.after, asked_at=asked_at), durable=False)
 
     def _take_rest(self, after: str, *, asked_at: datetime) -> bool:
         self.after = after
@@ -183,7 +184,7 @@ class Scan:
 
     def take_spooled(self, *, asked_at: datetime) -> bool:
         """Compare a stretch of spooled rows; False when there are none left."""
-        return atomic_retry(partial(self._take_spooled, self.after, dict(self.last), asked_at=asked_at))
+        return atomic_retry(partial(self._take_spooled, self.after, dict(self.last), asked_at=asked_at), durable=False)
 
     def _take_spooled(self, after: str, last: dict[str, str], *, asked_at: datetime) -> bool:
         self.after, self.last = after, last
