@@ -200,6 +200,7 @@ def main() -> None:
     root = get_user_model().objects.create_superuser("root", "root@example.org", "x")
     people = {name: get_user_model().objects.create_user(name, is_staff=True) for name in ("operator", "owner")}
     lists = {"start": "/admin/", "records": "/admin/sync/record/", "conflicts": "/admin/sync/conflict/",
+             "errors": "/admin/sync/errorgroup/",
              "log": "/admin/sync/synclog/", "events": "/admin/sync/event/", "remotes": "/admin/remote/remote/",
              "resources": "/admin/remote/resource/"}  # fmt: skip
     with DemoMaster((accounts(60), shifts(30))) as master, web() as url, sync_playwright() as playwright:

@@ -205,6 +205,17 @@ def test_top_errors_lead_to_their_group(failed: World) -> None:
     assert page("http_503") not in failed.client("olga").get("/admin/?window=24h").content.decode()
 
 
+def test_a_record_leads_to_its_group_until_it_agrees(failed: World) -> None:
+    record, owner = failed.records[0], failed.client("olga")
+    address = reverse("admin:sync_record_change", args=[record.pk])
+    link = f'<a href="{page()}">See what else fails for this cause</a>'
+    assert link in owner.get(address).content.decode() and owner.get(page()).status_code == 200
+    failed.master.faults.clear()
+    edit(record, city="Umeå")
+    drain()
+    assert link not in owner.get(address).content.decode()
+
+
 def test_a_group_without_records_says_that_it_is_over(failed: World) -> None:
     client = failed.client("ops")
     failed.master.faults.clear()
