@@ -180,6 +180,8 @@ PAGES: dict[str, Any] = {
     "remote history": lambda w: reverse("admin:remote_remote_history", args=[w.resource.remote_id]),
     "resources": lambda w: "/admin/remote/resource/",
     "resource": lambda w: reverse("admin:remote_resource_change", args=[w.resource.pk]),
+    "timetable": lambda w: "/admin/ops/duty/",
+    "workers": lambda w: "/admin/ops/heartbeat/",
     "probe": lambda w: reverse("admin:remote_resource_probe", args=[w.resource.pk]),
 }
 

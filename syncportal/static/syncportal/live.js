@@ -102,6 +102,7 @@
         const now = Date.now();
         const here = (toast) => document.querySelector(`[data-live~="record-${toast.record}"]`) !== null;
         const toasts = stored("live.toasts", []).filter((toast) => toast.until > now && !here(toast));
+        toasts.sort((one, other) => (one.tone === "success") - (other.tone === "success"));  // trouble is seen first
         store("live.toasts", toasts);
         const shown = toasts.slice(0, SHOWN);
         for (const line of list.querySelectorAll("[data-record]")) {

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 import structlog
 from django.db import Error as DatabaseTrouble
-from django.db import close_old_connections, connection
+from django.db import close_old_connections, connection, connections
 
 from syncportal.kernel.clock import db_now
 from syncportal.sync import feed
@@ -126,7 +126,7 @@ class Hub:
         if self._reader is not None:
             self._reader.cancel()
         if self._threads is not None:
-            self._threads.submit(connection.close)
+            self._threads.submit(connections.close_all)  # asked there: connections belong to threads
             self._threads.shutdown(wait=False)
         self._reader = self._tail = self._threads = None
 

@@ -80,7 +80,7 @@ def _outcome(event: Event, title: str) -> Outcome:
 
 def _words(event: Event) -> tuple[str, str, bool]:
     data = event.data
-    why = _cut(str(data.get("detail") or data.get("reason") or ""), _DETAIL)
+    why = _cut(str(data.get("detail") or data.get("reason") or "").rstrip("."), _DETAIL)
     because = f": {why}" if why else ""
     again = _until(data.get("next_attempt_at"), event.at)
     match event.kind:
