@@ -5,6 +5,9 @@ from django.contrib import admin
 from reconciliation.models import Discrepancy, Run
 from reconciliation.screens.discrepancy_list import DiscrepancyAdmin
 from reconciliation.screens.run_list import RunAdmin
+from reconciliation.screens.selection import compare
+from syncportal.sync.screens import record_list
 
 admin.site.register(Run, RunAdmin)
 admin.site.register(Discrepancy, DiscrepancyAdmin)
+record_list.offer_to_operations(compare)

@@ -91,6 +91,22 @@ def test_a_run_is_started_once_and_a_second_click_leads_to_it(apart: World) -> N
         assert "nothing was started" in client.post(f"{RUNS}start/", {"resource": wrong}, follow=True).content.decode()
 
 
+def test_chosen_records_are_compared_in_one_run_a_resource(apart: World) -> None:
+    page, chosen = reverse("admin:sync_record_changelist"), [apart.records[0].pk, apart.records[2].pk]
+    form = {"action": "compare", "_selected_action": chosen}
+    client = apart.client("ops")
+    assert "Compare both sides now" in client.get(page).content.decode()
+    answer = client.post(page, form)
+    run = Run.objects.get(scope="selection")
+    assert answer["Location"] == reverse("admin:reconciliation_run_change", args=[run.pk])
+    assert run.record_ids == chosen
+    assert "is being reconciled right now" in client.post(page, form, follow=True).content.decode()
+    for who in ("olga", "vera"):
+        assert "Compare both sides now" not in apart.client(who).get(page).content.decode()
+        apart.client(who).post(page, form)
+    assert Run.objects.filter(scope="selection").count() == 1
+
+
 def test_operations_cancel_a_running_run_and_nobody_else_does(apart: World) -> None:
     run = runs.start(apart.resource, actor=PERSON)
     address = reverse("admin:reconciliation_run_cancel", args=[run.pk])

@@ -5,6 +5,7 @@ queries whatever the number of rows, none of which counts past 10,000; the conte
 records only.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -42,6 +43,13 @@ _ACTS = {
     "requeue": bulk_acts.REQUEUE, "requeue_in_steps": bulk_acts.REQUEUE, "refresh": bulk_acts.REFRESH,
     "assign": bulk_acts.ASSIGN,
 }  # fmt: skip
+
+_OF_ROOMS_ABOVE: dict[str, Callable[..., HttpResponse]] = {}
+
+
+def offer_to_operations(act: Callable[..., HttpResponse]) -> None:
+    """Offer operations an act of a room above on chosen records; called when its pages are registered."""
+    _OF_ROOMS_ABOVE[act.__name__] = act
 
 
 class RecordAdmin(ModelAdmin):
@@ -161,7 +169,11 @@ class RecordAdmin(ModelAdmin):
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Offer the acts that the person may start; never Django's own deletion."""
         offered = super().get_actions(request)
-        return {name: act for name, act in offered.items() if name in _ACTS and _ACTS[name].may(request.user)}
+        own = {name: act for name, act in offered.items() if name in _ACTS and _ACTS[name].may(request.user)}
+        if not rights.operates(request.user):
+            return own
+        above = {name: (act, name, str(vars(act)["short_description"])) for name, act in _OF_ROOMS_ABOVE.items()}
+        return own | above
 
     def get_urls(self) -> list[URLPattern]:
         """Return the list's address and those of our own pages, none of which runs in a transaction."""
