@@ -140,7 +140,7 @@ def naive(resource, count: int) -> None:
     ids = [f"ACC-{number:04}" for number in range(1, SAMPLE + 1)]
     for threads in (PLAIN_IN_FLIGHT, 8):
         spent = stage.Spent()
-        with spent.measure(), Pace(client.spec.remote, want=threads) as pace:
+        with spent.measure(), Pace(client.spec.remote, client, want=threads) as pace:
             until = time.monotonic() + 600
             done = sum(
                 1 for _ in in_threads(lambda name: read(client, name, version=None), ids, pace=pace, until=until)
