@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.api.test_openapi import COMMITTED
-from tests.api.world import World, differing, exchange, failed_task, happened, in_conflict
+from tests.api.world import World, differing, exchange, failed_task, happened, in_conflict, open_alert
 
 
 def no_failure_of_ours(ctx: Any, response: Any, case: Any) -> bool | None:
@@ -57,7 +57,7 @@ def test_made_up_requests(schema: Any, method: str, path: str) -> None:
     ids: dict[str, Any] = {
         "reconciliation-runs": difference.run_id, "discrepancies": difference.pk,
         "records": world.record.pk, "conflicts": in_conflict(world.record).pk, "grouped-updates": task.request_id,
-        "compensating-tasks": str(task.task_id),
+        "compensating-tasks": str(task.task_id), "alerts": open_alert(world.others.resource).pk,
     }  # fmt: skip
     exchange(world.record)
     happened(world.record)
