@@ -126,7 +126,8 @@ class Demo:
             path.with_name(path.name + ending).unlink(missing_ok=True)
 
     def _start(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        with (settings.DATA_DIR / f"demo-{name}.log").open("wb") as log:
+        again = any(known == name for known, _ in self.children)
+        with (settings.DATA_DIR / f"demo-{name}.log").open("ab" if again else "wb") as log:
             child = subprocess.Popen(  # noqa: S603 (our own commands)
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, cwd=settings.BASE_DIR
             )
@@ -161,8 +162,8 @@ class Demo:
             )
         elif time.monotonic() - self.worker_missed_at >= WITHOUT_WORKER_S:
             self.worker_missed_at = None
-            self.children = [(name, child) for name, child in self.children if name != "worker"]
             self._start_worker()
+            self.children = [(name, child) for name, child in self.children if child.poll() is None]
             self.say("Another worker was started.")
         return True
 
