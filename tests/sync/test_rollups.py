@@ -1,9 +1,13 @@
 """The roll-ups say what the final exchanges of the sync log say, and are written with them."""
 
+import random
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connections, transaction
 from django.utils import timezone
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis
@@ -20,6 +24,7 @@ from tests.factories import Clock, drain, edit, make_resource, take
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.db]
 
+THREADS, BATCHES = 6, 8
 T0 = datetime(2026, 3, 2, 9, 58, tzinfo=UTC)
 NOTHING = dict.fromkeys(rollups.BUCKETS, 0)
 
@@ -101,6 +106,28 @@ def test_any_batches_add_up_to_what_the_log_holds(master: DemoMaster, batches: l
     for span_s in rollups.SPANS_S:
         assert kept(span_s) == naive(span_s)
     record.delete()
+
+
+def test_workers_that_settle_at_once_neither_lose_counts_nor_wait_in_a_circle(master: DemoMaster) -> None:
+    resource = make_resource(master)
+    kinds = [(outcome, f"http_{500 + number}") for outcome in sorted(rollups.FAILED) for number in range(12)]
+    together = threading.Barrier(THREADS)
+
+    def work(seed: int) -> None:
+        chance = random.Random(seed)
+        together.wait()
+        for _ in range(BATCHES):
+            mixed = chance.sample(kinds, len(kinds))
+            logs = [AttemptLog(1, resource.pk, 1, 1, outcome, code, [exchange(T0, 30)]) for outcome, code in mixed]
+            with transaction.atomic():  # no second try: a deadlock would be an error
+                rollups.add(logs)
+        connections.close_all()
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for done in [pool.submit(work, seed) for seed in range(THREADS)]:
+            done.result()
+    counted = {row.attempts for row in Rollup.objects.all()}
+    assert counted == {THREADS * BATCHES} and Rollup.objects.count() == len(kinds) * len(rollups.SPANS_S)
 
 
 def test_an_attempt_without_an_exchange_is_not_counted(master: DemoMaster) -> None:
