@@ -183,6 +183,16 @@ PAGES: dict[str, Any] = {
     "timetable": lambda w: "/admin/ops/duty/",
     "workers": lambda w: "/admin/ops/heartbeat/",
     "probe": lambda w: reverse("admin:remote_resource_probe", args=[w.resource.pk]),
+    "bulk operations": lambda w: "/admin/bulk/bulkoperation/",
+    "discrepancies": lambda w: "/admin/reconciliation/discrepancy/",
+    "runs": lambda w: "/admin/reconciliation/run/",
+    "grouped updates": lambda w: "/admin/rollback/group/",
+    "compensating tasks": lambda w: "/admin/rollback/compensatingtask/",
+    "workers": lambda w: reverse("admin:ops_heartbeat_changelist"),
+    "timetable": lambda w: reverse("admin:ops_duty_changelist"),
+    "keys": lambda w: reverse("admin:access_apikey_changelist"),
+    "new key": lambda w: reverse("admin:access_apikey_add"),
+    "digest": lambda w: reverse("admin:ops_digest"),
 }
 
 
