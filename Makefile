@@ -68,6 +68,8 @@ chaos: $(STAMP) ## The long forms: 50 kills per kind and database, 20,000 rows i
 	$(BIN)/python -m tests.crash --controls --runs 5000
 	CHANGE_RECORDS=20000 $(BIN)/python -m pytest -q tests/reconciliation/test_under_change.py
 	CHANGE_RECORDS=20000 $(BIN)/python -m tests.postgres -- pytest -q tests/reconciliation/test_under_change.py
+	BULK_RECORDS=20000 $(BIN)/python -m pytest -q tests/bulk -k very_many
+	BULK_RECORDS=20000 $(BIN)/python -m tests.postgres -- pytest -q tests/bulk -k very_many
 
 lock: $(STAMP) ## Lock the newest matching versions, with hashes
 	$(BIN)/python -m pip install --quiet uv
