@@ -188,8 +188,6 @@ PAGES: dict[str, Any] = {
     "runs": lambda w: "/admin/reconciliation/run/",
     "grouped updates": lambda w: "/admin/rollback/group/",
     "compensating tasks": lambda w: "/admin/rollback/compensatingtask/",
-    "workers": lambda w: reverse("admin:ops_heartbeat_changelist"),
-    "timetable": lambda w: reverse("admin:ops_duty_changelist"),
     "keys": lambda w: reverse("admin:access_apikey_changelist"),
     "new key": lambda w: reverse("admin:access_apikey_add"),
     "digest": lambda w: reverse("admin:ops_digest"),
