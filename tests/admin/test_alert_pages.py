@@ -1,7 +1,9 @@
 """The pages about alerts: who gets in, what they say, and that every act is a POST with its token."""
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from syncportal.sync.models import Event
 from tests.admin.conftest import HOSTILE, World
 from tests.admin.test_safety import dangers
 from tests.ops.alerts.receivers import Hook, web_hook
+from tests.ops.test_metrics import a_record, an_attempt, happen
 
 SEEING, ACTING, CONFIGURING = {"ops", "vera", "anna"}, {"ops", "anna"}, {"anna"}
 
@@ -106,6 +109,21 @@ def test_hostile_words_are_words_on_every_page(world: World, alert: Alert) -> No
     for query in ("?state=%00", "?channel=x", "?alert=99999999999999999999", "?severity=<b>", "?q=%00", "?p=x"):
         for name in ("alert", "delivery"):
             assert client.get(addresses(alert)[name] + query).status_code < 500
+
+
+def test_a_rates_alert_leads_to_the_attempts_that_it_was_judged_by(world: World) -> None:
+    rule_store.ensure()
+    record, now = a_record(world.resource), timezone.now()
+    for minutes, outcome, code in ((2, "fail", "http_422"), (3, "complete", ""), (40, "fail", "http_422")):
+        happen(an_attempt(record, now - timedelta(minutes=minutes), outcome, code))
+    made = Alert.objects.create(
+        rule=AlertRule.objects.get(kind="success_rate"), kind="success_rate", resource=world.resource,
+        scope_key=f"resource:{world.resource.pk}", severity="warning", since=now, opened_at=now, seen_at=now,
+    )  # fmt: skip
+    page = world.client("ops").get(reverse("admin:ops_alert_change", args=[made.pk])).content.decode()
+    [url] = re.findall(r'<a href="([^"]+)">Failed exchanges of', page)
+    assert world.client("ops").get(unescape(url)).context["cl"].paginator.count == 1
+    assert "so nobody is told" in page
 
 
 def test_a_person_takes_an_alert_on_once(world: World, alert: Alert) -> None:

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from urllib.parse import urlencode
 
 from syncportal.ops.alerts.kinds import Kind
 from syncportal.ops.alerts.models import Alert
 from syncportal.ops.navigation import address
 from syncportal.remote.models import Remote, Resource
+from syncportal.sync.rollups import FINE_S, begin_of
 from syncportal.sync.states import Status
 
 MOST = 30
@@ -41,6 +43,8 @@ _WHOLE: dict[str, tuple[str, str, str]] = {
     Kind.SCHEDULE_NOT_RUN: ("Timetable", "admin:ops_duty_changelist", ""),
     Kind.DELIVERIES_FAILING: ("Deliveries given up", "admin:ops_delivery_changelist", "state=failed"),
 }
+_RATES = frozenset({Kind.SUCCESS_RATE, Kind.ERROR_SPIKE})
+_HOUR_MIN = 60
 _REMOTES = frozenset({Kind.BREAKER_OPEN, Kind.CREDENTIAL_REFUSED, Kind.OLDEST_DUE})
 
 
@@ -53,6 +57,7 @@ def leads_of(alert: Alert) -> list[Lead]:
                   for row in rows[:MOST]]  # fmt: skip
     if alert.kind in _LISTS:
         label, url_name, query = _LISTS[alert.kind]
+        query = {**query, **_window(alert)}
         found += [
             Lead(f"{label}{f' of {row}' if row else ''}", address(url_name, urlencode(_narrowed(query, row))))
             for row in _resources(alert)
@@ -61,6 +66,17 @@ def leads_of(alert: Alert) -> list[Lead]:
         label, url_name, query_string = _WHOLE[alert.kind]
         found.append(Lead(label, address(url_name, query_string)))
     return [lead for lead in found if lead.url]
+
+
+def _window(alert: Alert) -> dict[str, str]:
+    """Return what limits the sync log to the attempts that a rate was last judged by; it counts whole spans."""
+    if alert.kind not in _RATES:
+        return {}
+    minutes = alert.rule.window_min if alert.kind == Kind.SUCCESS_RATE else _HOUR_MIN
+    began = alert.seen_at - timedelta(minutes=minutes)
+    since = begin_of(began, FINE_S)
+    since += timedelta(seconds=FINE_S) if since < began else timedelta()
+    return {"exchanges": "final", "since": since.isoformat().replace("+00:00", "Z")}
 
 
 def _narrowed(query: dict[str, str], row: Resource | None) -> dict[str, str]:
