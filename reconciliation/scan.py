@@ -73,7 +73,10 @@ class Scan:
         rows, suspicions = self._rows(taken)
         phase = Phase(self.run.phase)
         rows, repeated = self._same_as_last(rows, phase=phase)
-        suspicions += repeated
+        if repeated:
+            suspicions += repeated
+            ids = [suspicion.external_id for suspicion in repeated]
+            progress.counts["matched"] -= len(set(ids) - journal.suspected_as(self.run.pk, ids).keys())
         if phase == Phase.LISTING and not diff.is_ascending([row.external_id for row in rows], after=self.after):
             phase, self.boundary = Phase.SPOOLING, self.after
         if phase == Phase.SPOOLING:
@@ -102,7 +105,10 @@ class Scan:
         return found, bad
 
     def _same_as_last(self, rows: list[ListRow], *, phase: Phase) -> tuple[list[ListRow], list[Suspicion]]:
-        """Take rows off a page's start that show the last page's last object again; other content is suspect."""
+        """Take rows off a page's start that show the last page's last object again; other content is suspect.
+
+        That object was counted when its own page was compared.
+        """
         again: list[Suspicion] = []
         while phase == Phase.LISTING and rows and self.last and rows[0].external_id == self.last["id"]:
             if self.spec.comparator.digest(rows[0].shown.data) != self.last["digest"]:

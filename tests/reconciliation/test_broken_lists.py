@@ -1,10 +1,13 @@
 """Lists that lie: they end, nothing is found missing that is there, the brake holds, and an event says why."""
 
+from typing import Any
+
 import pytest
 
 from reconciliation import engine, runs
 from reconciliation.models import Discrepancy, Run
 from syncportal.demo import DemoMaster, accounts, shifts
+from syncportal.remote.gateway import ResourceClient
 from syncportal.remote.models import Resource
 from syncportal.sync.events import WORKER
 from syncportal.sync.models import Event
@@ -85,6 +88,24 @@ def test_pages_that_overlap_find_exactly_what_differs(master: DemoMaster) -> Non
     run = reconcile(resource)
     assert (run.state, found(resource)) == ("finished", TRUTH)
     assert run.remote_rows > 180
+
+
+def test_an_object_that_changes_while_two_pages_show_it_is_counted_once(
+    master: DemoMaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = differing(master)
+    master.faults.add("page_overlap", collection="accounts", phase="list", rows=1)
+    read = ResourceClient.list_page
+
+    def then_edited(client: ResourceClient, *args: Any, **options: Any) -> Any:
+        page = read(client, *args, **options)
+        master.edit("accounts", str(page.objects[-1].external_id), city=f"Moved {page.objects[-1].external_id}")
+        return page
+
+    monkeypatch.setattr(ResourceClient, "list_page", then_edited)
+    run = reconcile(resource)
+    assert adds_up(run) and run.duplicate_key == 0
+    assert found(resource)["ACC-0050"] == ("data_mismatch", "fixed")
 
 
 def test_pages_that_skip_rows_cost_reads_and_find_nothing_false(master: DemoMaster) -> None:
