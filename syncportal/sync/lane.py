@@ -69,7 +69,6 @@ class Lane:
     blocked: bool = False
     running: int = 0
     waiting: int = 0
-    pace: int = 0
     pool: ThreadPoolExecutor | None = None
     ready: deque[tuple[Claim, Caller, float]] = field(default_factory=deque)
     active: int = 0
@@ -151,13 +150,8 @@ class Lane:
         return healthy
 
     def claim(self, now: datetime, *, record_ids: list[int] | None = None) -> int:
-        """Claim as many jobs as slots and tokens allow, and some ahead; return how many.
-
-        Ahead goes what the threads use up until the next claim, about what the last round brought back: as many as
-        there are slots, three times as many where the remote is quick.
-        """
-        ahead = min(max(self.slots, 2 * self.pace), 3 * self.slots)
-        room = min(self.slots + ahead - self.running, self.tokens)
+        """Claim as many jobs as slots and tokens allow, and as many ahead as there are slots; return how many."""
+        room = min(2 * self.slots - self.running, self.tokens)
         if room <= 0 or not self.starting or self.pool is None:
             return 0
         claims = transitions.claim_many(
@@ -182,7 +176,6 @@ class Lane:
     def collected(self, count: int) -> None:
         """Note that so many attempts came back in this round."""
         self.running -= count
-        self.pace = count
 
     @property
     def _call_s(self) -> float:
