@@ -2,7 +2,7 @@
 
 from django.db import models
 
-from syncportal.kernel.machine import Verb, mermaid, verb
+from syncportal.kernel.machine import Verb, verb
 
 
 class State(models.TextChoices):
@@ -39,8 +39,3 @@ RAMP = (1, 11, 111)
 def next_limit(allowed: int) -> int | None:
     """Return how many rows a ramp lets go next, None when that is all of them."""
     return next((limit for limit in RAMP if limit > allowed), None)
-
-
-def diagram() -> str:
-    """Print the state machine as Mermaid."""
-    return mermaid(VERBS, start=State.DRAFT)

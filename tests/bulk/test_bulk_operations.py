@@ -20,7 +20,6 @@ from syncportal.bulk import acts, journal, work, workers
 from syncportal.bulk.acts import Act, Batch, Result, Target, Verdict
 from syncportal.bulk.models import BulkOperation
 from syncportal.bulk.states import FINISH, RAMP, RowState, State, next_limit
-from syncportal.kernel import doorbell
 from syncportal.sync import bulk_acts
 from syncportal.sync.models import Event, SyncJob
 from tests.factories import agreed
@@ -432,4 +431,3 @@ def test_the_worker_task_never_raises(counter: Counter, monkeypatch: Any) -> Non
 def test_every_registered_act_resolves() -> None:
     for name in acts.known():
         assert acts.act_of(name).name == name
-    assert doorbell.waiting() == 0
