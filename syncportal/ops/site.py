@@ -10,7 +10,7 @@ from typing import Any
 from django.contrib.admin import AdminSite, ModelAdmin
 from django.db.models import Model
 from django.db.models.base import ModelBase
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.cache import patch_vary_headers
@@ -55,7 +55,7 @@ class SyncPortalAdminSite(AdminSite):
         own = [
             path("", self.admin_view(self.start), name="index"),
             path("work/", self.admin_view(my_work_page.view), name="my_work"),
-            path("live/", self.admin_view(live.view), name="live"),
+            path("live/", self.live, name="live"),
         ]
         return [*own, *super().get_urls()]
 
@@ -64,6 +64,12 @@ class SyncPortalAdminSite(AdminSite):
         if my_work.starts_here(request.user) and not request.GET:
             return HttpResponseRedirect(reverse("admin:my_work"))
         return self.index(request)
+
+    def live(self, request: HttpRequest) -> HttpResponseBase:
+        """Answer what every page listens to; a stream cannot follow to the login, so it is told to end."""
+        if live.wants_stream(request) and not self.has_permission(request):
+            return HttpResponse(status=204)  # a browser takes this for "do not ask again"
+        return self.admin_view(live.view)(request)
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         """Add the navigation to what every page knows."""

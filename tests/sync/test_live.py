@@ -427,3 +427,4 @@ def test_pages_that_have_no_stream_ask(world: World) -> None:
     assert client.get("/admin/live/", {"last": answer["cursor"]}).json()["moved"] is None
     assert client.get("/admin/live/", headers={"accept": "text/event-stream"}).status_code == 204
     assert Client().get("/admin/live/").status_code == 302
+    assert Client().get("/admin/live/", headers={"accept": "text/event-stream"}).status_code == 204

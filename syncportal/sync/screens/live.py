@@ -15,10 +15,15 @@ from syncportal.sync.models import Event
 ASKED_FOR = 500
 
 
+def wants_stream(request: HttpRequest) -> bool:
+    """Return whether the asker is a browser's EventSource."""
+    return stream.CONTENT_TYPE in request.headers.get("Accept", "")
+
+
 def view(request: HttpRequest) -> HttpResponseBase:
     """Answer with the stream, or to a page that cannot have one with what happened since `last`."""
     viewer, last = viewers.viewer_of(request.user), stream.last_seen(request)
-    if stream.CONTENT_TYPE not in request.headers.get("Accept", ""):
+    if not wants_stream(request):
         return _since(request, last)
     renew = viewers.renewed_by_session(request.session, viewer.user_id, staff=True)
     try:
