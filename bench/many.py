@@ -85,10 +85,11 @@ def records(count: int) -> None:
               CASE WHEN n % 25 = 0 THEN {owner} + n / 25 % {OWNERS} END, '', {ago("n % 86400")},
               CASE WHEN n % 100 = 7 THEN {ago("n % 864000")} END, {ago("3000000")}, {ago("n % 2592000")}
             FROM {numbers(count)}""",
-        f"""INSERT INTO sync_syncjob (record_id, remote_id, status, reason, detail, attempts, max_attempts, due_at,
-              claim_no, claimed_by, in_doubt, sends, idempotency_key, key_for, rebases, worker_deaths, held_by,
+        f"""INSERT INTO sync_syncjob (record_id, remote_id, resource_id, status, reason, detail, attempts, max_attempts,
+              due_at, claim_no, claimed_by, in_doubt, sends, idempotency_key, key_for, rebases, worker_deaths, held_by,
               correlation_id, status_since, updated_at)
-            SELECT r.id, x.remote_id, CASE WHEN r.deleted_at IS NULL THEN {status} ELSE 'SYNCED' END, '', '', 0, 4,
+            SELECT r.id, x.remote_id, x.id, CASE WHEN r.deleted_at IS NULL THEN {status} ELSE 'SYNCED' END, '', '',
+              0, 4,
               CASE WHEN r.deleted_at IS NULL AND {waits} THEN {ago("r.id % 900")} END,
               1, '', {false}, '[]', '', '', 0, 0, '', '', {ago("r.id % 900000")}, {ago("r.id % 900000")}
             FROM sync_record r JOIN remote_resource x ON x.id = r.resource_id""",
