@@ -8,7 +8,7 @@ from syncportal.sync.models import SyncJob
 
 
 @pytest.mark.db
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db(transaction=True, reset_sequences=True)
 def test_the_benchmark_of_the_dashboard_builds_and_measures(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
