@@ -10,19 +10,19 @@ from typing import Any
 
 from django.db.models import Max
 
-from reconciliation.states import Cause
+from reconciliation.states import UNEXPLAINED, Cause, Kind
 from syncportal.kernel import pointer
 from syncportal.remote import versions
 from syncportal.remote.payloads import RemoteObject
 from syncportal.remote.spec import ResourceSpec
 from syncportal.sync.conflicts import unsent_changes
-from syncportal.sync.events import Kind
+from syncportal.sync.events import Kind as Happened
 from syncportal.sync.models import Event
 from syncportal.sync.records import RecordState
 from syncportal.sync.states import AGREED
 
-_PUSHED = (Kind.SYNC_SUCCEEDED, Kind.SYNC_MERGED, Kind.GROUP_APPLIED)
-_READ = (Kind.RECORD_PULLED, Kind.RECORD_REFRESHED, Kind.SYNC_SKIPPED, Kind.RECORD_REPAIRED)
+_PUSHED = (Happened.SYNC_SUCCEEDED, Happened.SYNC_MERGED, Happened.GROUP_APPLIED)
+_READ = (Happened.RECORD_PULLED, Happened.RECORD_REFRESHED, Happened.SYNC_SKIPPED, Happened.RECORD_REPAIRED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def last_acts(record_ids: Iterable[int]) -> dict[int, LastActs]:
     """Return what we did last to each of some records."""
     ids = list(record_ids)
     newest = (
-        Event.objects.filter(record_id__in=ids, kind__in=[*_PUSHED, *_READ, Kind.RECORD_EDITED])
+        Event.objects.filter(record_id__in=ids, kind__in=[*_PUSHED, *_READ, Happened.RECORD_EDITED])
         .order_by()
         .values_list("record_id", "kind")
         .annotate(last=Max("pk"))
@@ -46,13 +46,13 @@ def last_acts(record_ids: Iterable[int]) -> dict[int, LastActs]:
     by_record: dict[int, dict[str, int]] = {}
     for record_id, kind, last in newest:
         by_record.setdefault(record_id, {})[kind] = last
-    edits = {kinds[Kind.RECORD_EDITED] for kinds in by_record.values() if Kind.RECORD_EDITED in kinds}
+    edits = {kinds[Happened.RECORD_EDITED] for kinds in by_record.values() if Happened.RECORD_EDITED in kinds}
     changes = dict(Event.objects.filter(pk__in=edits).values_list("pk", "data"))
     return {
         record_id: LastActs(
             pushed=max((kinds.get(kind, 0) for kind in _PUSHED), default=0),
             read=max((kinds.get(kind, 0) for kind in _READ), default=0),
-            before=_before(changes.get(kinds.get(Kind.RECORD_EDITED, 0), {})),
+            before=_before(changes.get(kinds.get(Happened.RECORD_EDITED, 0), {})),
         )
         for record_id, kinds in by_record.items()
     }
@@ -66,14 +66,17 @@ def _before(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cause_of(
+    kind: Kind,
+    *,
     state: RecordState | None,
     shown: RemoteObject | None,
-    *,
     status: str,
     acts: LastActs,
     spec: ResourceSpec,
 ) -> Cause:
-    """Say why a record and its object differ."""
+    """Say why a record and its object differ in this way."""
+    if kind in UNEXPLAINED:
+        return Cause.UNKNOWN
     if state is None:
         return Cause.CHANGED_REMOTELY
     if state.deleted_at is not None:  # a deletion that was confirmed here, or accepted from there (no version then)

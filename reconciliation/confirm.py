@@ -218,8 +218,9 @@ class Confirm:
             raise ValueError("an agreement is no finding")
         status = verdict.job.status if verdict.job else ""
         cause = causes.cause_of(
-            state, shown, status=status, acts=acts.get(state.id, LastActs()) if state else LastActs(), spec=self.spec
-        )
+            kind, state=state, shown=shown, status=status,
+            acts=acts.get(state.id, LastActs()) if state else LastActs(), spec=self.spec,
+        )  # fmt: skip
         local = state.data if state and state.deleted_at is None else None
         return Finding(
             resource_id=self.run.resource_id, external_id=verdict.external_id, record_id=state.id if state else None,

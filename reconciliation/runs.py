@@ -1,7 +1,7 @@
 """Starting runs, on demand for one resource, all, a selection or one record, and applying a dry run's plan.
 
 Guarantees: one run per resource at a time; the records of a selection are frozen when it starts; a plan is applied
-once, and only while no later look at the resource has replaced it. Does not: compare; `scan.py` and `confirm.py` do.
+once, and only while no later complete look at the resource has replaced it. Does not: compare; `scan.py` and `confirm.py` do.
 """
 
 from collections.abc import Sequence
@@ -177,6 +177,9 @@ def refusal_to_apply(run: Run) -> NotPossible | None:
         return NotPossible("cancelled", "The run was ended early, so its plan is not complete.")
     if run.applied_at is not None:
         return NotPossible("already_applied", "The plan of this run was applied already.")
-    if Run.objects.filter(resource_id=run.resource_id, scope=Scope.ALL, pk__gt=run.pk).exists():
+    later = Run.objects.filter(resource_id=run.resource_id, scope=Scope.ALL, pk__gt=run.pk)
+    if later.running().exists():
+        return NotPossible("superseded", "The resource is being compared again right now; see what that run finds.")
+    if later.filter(state__in=(RunState.FINISHED, RunState.BRAKED)).exists():
         return NotPossible("superseded", "A later run looked at the resource again; apply the plan of that one.")
     return None

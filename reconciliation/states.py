@@ -67,6 +67,7 @@ class Cause(models.TextChoices):
     CHANGED_REMOTELY = "changed_remotely", "Changed at the remote"
     OUR_WRITE_LOST = "our_write_lost", "Our write was lost"
     NORMALISED_BY_REMOTE = "normalised_by_remote", "The remote stored it differently"
+    UNKNOWN = "unknown", "Our history cannot tell"
 
 
 class State(models.TextChoices):
@@ -98,6 +99,9 @@ DIRECTIONS: Mapping[str, tuple[Direction, ...]] = MappingProxyType(
     }
 )
 """What a person may choose. Two objects under one key, or one that fits no schema, are mended at the remote."""
+
+UNEXPLAINED = frozenset({Kind.DUPLICATE_KEY, Kind.INVALID_REMOTE})
+"""Kinds that our journal cannot explain: what the remote shows cannot be compared with what we hold."""
 
 BROKEN_IF_MANY = (Kind.MISSING_REMOTE, Kind.DATA_MISMATCH)
 """Kinds that point to a broken list rather than to many changes when there are many of them."""

@@ -86,7 +86,7 @@ class DiscrepancyShape(serializers.Serializer):
     resource = serializers.CharField(source="resource.slug")
     externalId = serializers.CharField(source="external_id", help_text="Empty: rows of the list that have no id.")
     kind = serializers.ChoiceField(choices=Kind.choices)
-    cause = serializers.ChoiceField(choices=Cause.choices)
+    cause = serializers.ChoiceField(choices=Cause.choices, help_text="As far as our own history tells.")
     state = serializers.ChoiceField(choices=State.choices)
     differences = DifferenceShape(many=True)
     localVersion = serializers.CharField(source="local_version", allow_null=True)
@@ -125,7 +125,7 @@ class FixBody(Body):
 class IgnoreBody(Body):
     """Why the difference is accepted until it changes."""
 
-    reason = serializers.CharField(required=False, default="", allow_blank=True, max_length=500)
+    reason = serializers.CharField(max_length=500, help_text="Kept with it and shown to everybody who looks at it.")
 
 
 def discrepancy(row: Discrepancy) -> Any:

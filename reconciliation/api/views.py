@@ -1,4 +1,4 @@
-"""Runs and discrepancies over HTTP: start, follow, apply a plan, repair, ignore.
+"""Runs and discrepancies over HTTP: start, follow, cancel, apply a plan, repair, ignore.
 
 Guarantees: a run shows only to who sees every record, a discrepancy to who sees its record.
 Does not: compare or repair; `runs`, `fixing` and `repairs` do.
@@ -52,7 +52,7 @@ class RunViews(ApiViews):
     queryset = Run.objects.none()
     serializer_class = RunShape
     filterset_class = RunFilters
-    scopes: ClassVar = {"create": acting.OPERATING, "apply": acting.OPERATING}
+    scopes: ClassVar = {"create": acting.OPERATING, "apply": acting.OPERATING, "cancel": acting.OPERATING}
     lookup_value_regex = "[0-9]{1,18}"
 
     def get_queryset(self) -> QuerySet[Run]:
@@ -99,6 +99,23 @@ class RunViews(ApiViews):
         except runs.NotPossible as refused:
             raise invalid_body([FieldProblem("/records", refused.code, str(refused))]) from None
         return Response(RunShape(run).data, status=202)
+
+    @extend_schema(summary="Cancel a running run", request=bodies.NoBody, responses=RunShape)
+    @action(detail=True, methods=["post"])
+    @idempotent
+    def cancel(self, request: Request, pk: str) -> Response:
+        """End a run early and return it; what it found and repaired until then stays. Needs the scope `operate`.
+
+        409 `not_running` when it is at its end already.
+        """
+        run = self.get_object()
+        _require_operator(request)
+        bodies.read(bodies.NoBody, request)
+        try:
+            runs.cancel(run.pk, actor=acting.actor_of(request))
+        except runs.NotPossible as refused:
+            raise Problem(409, refused.code, str(refused)) from None
+        return Response(RunShape(self.get_object()).data)
 
     @extend_schema(summary="Apply a dry run's plan", request=bodies.NoBody, responses={202: AppliedShape})
     @action(detail=True, methods=["post"])
@@ -185,7 +202,7 @@ class DiscrepancyViews(ApiViews):
     @action(detail=True, methods=["post"])
     @idempotent
     def ignore(self, request: Request, pk: str) -> Response:
-        """Accept a difference until it changes. 409 `already_settled` when it is not open any more."""
+        """Accept a difference until it changes, and say why. 409 `already_settled` when it is not open any more."""
         row = self._operable(request)
         body = bodies.read(IgnoreBody, request)
         if not repairs.ignore([row.pk], reason=body["reason"], actor=acting.actor_of(request)):

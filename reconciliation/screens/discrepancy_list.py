@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from reconciliation import bulk_acts, reports
 from reconciliation.models import Discrepancy
 from reconciliation.screens import discrepancy_page
-from reconciliation.screens.looks import cause_label, state_badge
+from reconciliation.screens.looks import state_badge
 from reconciliation.screens.run_list import ResourceFilter
 from reconciliation.states import Cause, Kind, State
 from syncportal.kernel.clock import db_now
@@ -151,7 +151,8 @@ class DiscrepancyAdmin(ModelAdmin):
     @admin.display(description="Kind and cause", ordering="kind")
     def kind_shown(self, row: Discrepancy) -> SafeString:
         """Show how both sides differ, and why."""
-        return format_html('{}<br><span class="muted small">{}</span>', row.get_kind_display(), cause_label(row))
+        kind, cause = row.get_kind_display(), row.get_cause_display()
+        return format_html('{}<br><span class="muted small">{}</span>', kind, cause)
 
     @admin.display(description="Here → remote")
     def differences_shown(self, row: Discrepancy) -> SafeString | str:

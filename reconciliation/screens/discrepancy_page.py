@@ -13,7 +13,7 @@ from reconciliation import repairs, runs
 from reconciliation.journal import AlreadyRunning
 from reconciliation.models import Discrepancy
 from reconciliation.runs import NotPossible
-from reconciliation.screens.looks import KIND_SENTENCES, cause_label, cause_sentence, state_badge, what_a_fix_does
+from reconciliation.screens.looks import CAUSE_SENTENCES, KIND_SENTENCES, state_badge, what_a_fix_does
 from reconciliation.states import UNSETTLED, Direction, State
 from syncportal.remote.spec import spec_for
 from syncportal.sync import rights
@@ -49,8 +49,7 @@ def discrepancy_view(request: HttpRequest, discrepancy_id: int) -> HttpResponse:
         "row": row,
         "badge": state_badge(row),
         "kind_sentence": KIND_SENTENCES[row.kind],
-        "cause": cause_label(row),
-        "cause_sentence": cause_sentence(row),
+        "cause_sentence": CAUSE_SENTENCES[row.cause],
         "fields": [
             Field(label_of(spec, one["pointer"]), shown(one.get("local")), shown(one.get("remote")))
             for one in row.differences

@@ -32,6 +32,7 @@ CAUSE_SENTENCES: dict[str, str] = {
         "The remote shows other values under the very version that our last write got, so it most likely stores them "
         "in another form than it confirmed."
     ),
+    Cause.UNKNOWN: "What the remote shows cannot be compared with ours, so our history does not explain it.",
 }
 WHAT_A_FIX_DOES: dict[tuple[str, str], str] = {
     (Kind.MISSING_REMOTE, Direction.TAKE_REMOTE): "The deletion is accepted: our record is marked deleted.",
@@ -39,23 +40,10 @@ WHAT_A_FIX_DOES: dict[tuple[str, str], str] = {
     (Kind.MISSING_LOCAL, Direction.TAKE_REMOTE): "A record is made from the remote's object.",
     (Kind.MISSING_LOCAL, Direction.PUSH_LOCAL): "Our deletion is sent to the remote again.",
 }
-_UNEXPLAINED = (Kind.DUPLICATE_KEY, Kind.INVALID_REMOTE)
 _PLAIN = {
     Direction.TAKE_REMOTE: "Our record takes the remote's values; nothing is sent.",
     Direction.PUSH_LOCAL: "Our values are sent to the remote like any edit.",
 }
-
-
-def cause_label(row: Discrepancy) -> str:
-    """Return why both sides differ in a few words, "" where our history cannot tell."""
-    return "" if row.kind in _UNEXPLAINED else str(row.get_cause_display())
-
-
-def cause_sentence(row: Discrepancy) -> str:
-    """Say why both sides differ, no more than our history proves."""
-    if row.kind in _UNEXPLAINED:
-        return "What the remote shows cannot be compared with ours, so our history does not explain it."
-    return CAUSE_SENTENCES[row.cause]
 
 
 def run_badge(run: Run) -> SafeString:

@@ -107,6 +107,7 @@ def _context(request: HttpRequest, run: Run) -> dict[str, Any]:
         "rows_per_s": reports.rows_per_s(run),
         "plan": [(Direction(direction).label, number) for direction, number in sorted(plan.items())],
         "planned": sum(plan.values()),
+        "no_longer_planned": max(0, run.planned - sum(plan.values())) if plan and run.applied_at is None else 0,
         "why_not_apply": str(refusal) if refusal is not None and run.dry_run else "",
         "operator": rights.operates(request.user),
         "address": reverse("admin:reconciliation_run_progress", args=[run.pk]),

@@ -122,7 +122,9 @@ def test_a_discrepancy_is_ignored_with_a_reason(master: DemoMaster, operator: AP
     row = Discrepancy.objects.get()
     answer = operator.post(f"{ROWS}{row.pk}/ignore/", {"reason": "Known"}, format="json")
     assert (answer.status_code, answer.json()["state"]) == (200, "ignored")
-    assert operator.post(f"{ROWS}{row.pk}/ignore/", {}, format="json").status_code == 409
+    row.refresh_from_db()
+    assert row.ignore_reason == "Known"
+    assert operator.post(f"{ROWS}{row.pk}/ignore/", {"reason": "Again"}, format="json").status_code == 409
     run = reconcile(resource)
     assert (run.ignored, run.needing_action, Discrepancy.objects.get().state) == (1, 0, "ignored")
 
@@ -147,6 +149,22 @@ def test_people_see_and_do_what_is_theirs(master: DemoMaster) -> None:
         assert client.post(RUNS, {"resource": "x"}, format="json").status_code == 403
 
 
+def test_a_run_is_cancelled_once(master: DemoMaster, operator: APIClient) -> None:
+    resource, _ = agreed(master)
+    at = f"{RUNS}{operator.post(RUNS, {'resource': resource.slug}, format='json').json()['id']}/"
+    for name, role, status in (("viewer", VIEWERS, 403), ("owner", OWNERS, 404)):
+        assert client_of(name, role).post(f"{at}cancel/", {}, format="json").status_code == status
+    assert operator.post(f"{at}cancel/", {"why": "x"}, format="json").status_code == 422
+    assert operator.get(at).json()["state"] == "running"
+    for replayed in (None, "true"):
+        ended = operator.post(f"{at}cancel/", {}, format="json", HTTP_IDEMPOTENCY_KEY="k")
+        assert (ended.status_code, ended.json()["state"]) == (200, "cancelled")
+        assert ended.get("Idempotent-Replayed") == replayed
+    again = operator.post(f"{at}cancel/", {}, format="json")
+    assert (again.status_code, again.json()["code"]) == (409, "not_running")
+    assert operator.post(RUNS, {"resource": resource.slug}, format="json").status_code == 202, "another may start"
+
+
 def test_wrong_bodies_are_refused_with_a_pointer(master: DemoMaster, operator: APIClient) -> None:
     resource, records = differing(master)
     row = Discrepancy.objects.get()
@@ -155,7 +173,8 @@ def test_wrong_bodies_are_refused_with_a_pointer(master: DemoMaster, operator: A
         (RUNS, {"resource": resource.slug, "state": "finished"}, "/state"),
         (RUNS, {"resource": resource.slug, "records": [10**9]}, "/records"),
         (f"{ROWS}{row.pk}/fix/", {"direction": "sideways"}, "/direction"),
-        (f"{ROWS}{row.pk}/ignore/", {"reason": "x" * 501}, "/reason"),
+        (f"{ROWS}{row.pk}/ignore/", {"reason": "x" * 501}, "/reason"), (f"{ROWS}{row.pk}/ignore/", {}, "/reason"),
+        (f"{ROWS}{row.pk}/ignore/", {"reason": " "}, "/reason"),
     ]  # fmt: skip
     for at, body, pointer in cases:
         answer = operator.post(at, body, format="json")

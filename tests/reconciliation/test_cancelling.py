@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from reconciliation import engine, journal, runs
+from reconciliation import engine, fixing, journal, runs
 from reconciliation.journal import Fenced, Progress, Suspicion
 from reconciliation.models import Run, SpooledRow, Suspect
 from reconciliation.runs import NotPossible
-from syncportal.demo import DemoMaster
+from syncportal.demo import DemoMaster, accounts, shifts
 from syncportal.kernel.clock import db_now
 from syncportal.sync.events import WORKER
 from syncportal.sync.models import Event
-from tests.reconciliation.scene import agreed, person, reconcile
+from tests.reconciliation.scene import agreed, found, person, reconcile, to_the_end
 
 pytestmark = [pytest.mark.db, pytest.mark.django_db(transaction=True)]
 
@@ -56,6 +56,38 @@ def test_a_cancelled_dry_run_has_no_plan(master: DemoMaster) -> None:
     with pytest.raises(NotPossible) as refused:
         runs.apply_plan(run.pk, actor=person())
     assert refused.value.code == "cancelled"
+
+
+@pytest.mark.parametrize("ended", ["cancelled", "failed"])
+def test_a_later_run_that_saw_nothing_leaves_the_plan(master: DemoMaster, ended: str) -> None:
+    master.reset((accounts(30), shifts(1)))
+    resource, _ = agreed(master)
+    master.edit("accounts", "ACC-0001", city="Elsewhere")
+    master.edit("accounts", "ACC-0002", city="Elsewhere")
+    dry = reconcile(resource, dry_run=True)
+    later = runs.start(resource, actor=WORKER)
+    with pytest.raises(NotPossible, match="right now") as refused:
+        runs.apply_plan(dry.pk, actor=person())
+    assert refused.value.code == "superseded"
+    if ended == "cancelled":
+        runs.cancel(later.pk, actor=person())
+    else:
+        master.faults.add("status", phase="list", status=404)
+        assert to_the_end(later).state == "failed"
+    assert runs.apply_plan(dry.pk, actor=person()) == 2
+    fixing.work_off(seconds=5)
+    assert set(found(resource).values()) == {("data_mismatch", "fixed")}
+
+
+def test_what_a_later_selection_looked_at_again_is_no_longer_in_the_plan(master: DemoMaster) -> None:
+    master.reset((accounts(30), shifts(1)))
+    resource, records = agreed(master)
+    master.edit("accounts", "ACC-0001", city="Elsewhere")
+    master.edit("accounts", "ACC-0002", city="Elsewhere")
+    dry = reconcile(resource, dry_run=True)
+    reconcile(resource, dry_run=True, record_ids=[records["ACC-0001"].pk])
+    assert (runs.plan_of(dry), dry.planned) == ({"take_remote": 1}, 2)
+    assert runs.apply_plan(dry.pk, actor=person()) == 1
 
 
 @pytest.mark.parametrize("ended", ["cancelled", "removed"])

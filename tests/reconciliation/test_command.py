@@ -43,6 +43,16 @@ def test_it_goes_on_with_a_run_that_was_broken_off(master: DemoMaster) -> None:
     assert command(resource.slug)[1]["run"] == broken_off.pk
 
 
+def test_it_cancels_the_run_that_is_running(master: DemoMaster) -> None:
+    resource, _ = agreed(master)
+    running = runs.start(resource, actor=WORKER)
+    code, told = command(resource.slug, "--cancel")
+    assert (code, told["run"], told["state"]) == (0, running.pk, "cancelled")
+    with pytest.raises(CommandError, match="nothing was cancelled") as refused:
+        command(resource.slug, "--cancel")
+    assert refused.value.returncode == 2 and Run.objects.count() == 1
+
+
 @pytest.mark.parametrize("status", [503, 404])
 def test_it_cannot_run_without_a_list(master: DemoMaster, status: int) -> None:
     resource, _ = agreed(master)

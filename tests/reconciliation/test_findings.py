@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from reconciliation import fixing, repairs, runs
+from reconciliation.api.shapes import discrepancy
 from reconciliation.models import Discrepancy
+from reconciliation.summary import csv_lines
 from syncportal.demo import DemoMaster, accounts, shifts
 from syncportal.remote.configuration import save_remote, save_resource
 from syncportal.remote.models import Resource
@@ -130,6 +132,8 @@ def test_two_objects_under_one_id_are_a_duplicate_key(server: Scripted) -> None:
     server.script["GET", "/things/1"] = (200, one)
     run = reconcile(resource)
     assert (found(resource), run.duplicate_key, adds_up(run)) == ({"1": ("duplicate_key", "open")}, 1, True)
+    row = Discrepancy.objects.select_related("resource").get()
+    assert discrepancy(row)["cause"] == "unknown" and ",duplicate_key,unknown," in "".join(csv_lines([row]))
     with pytest.raises(fixing.NotFixed) as refused:
         fixing.fix(Discrepancy.objects.get().pk, direction="take_remote", actor=person())
     assert refused.value.code == "not_possible"

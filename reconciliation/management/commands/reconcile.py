@@ -1,4 +1,4 @@
-"""`manage.py reconcile RESOURCE`: compare both sides now, to the end, and say what differs."""
+"""`manage.py reconcile RESOURCE`: compare both sides now, to the end, and say what differs; or cancel the run."""
 
 import json
 import time
@@ -10,12 +10,14 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from reconciliation import engine, reports, runs, summary
 from reconciliation.journal import AlreadyRunning
 from reconciliation.models import Discrepancy, Run
+from reconciliation.runs import NotPossible
 from reconciliation.states import Origin, RunState, Scope
 from syncportal.remote.models import Resource
 from syncportal.sync.events import Actor
 
 AGREEMENT, DIFFERENCES, REFUSED = 0, 1, 2
 SLICE_S = 5.0
+ACTOR = Actor("worker", label="manage.py reconcile")
 
 
 class Command(BaseCommand):
@@ -23,7 +25,8 @@ class Command(BaseCommand):
 
     help = (
         "Compares all objects of a resource with its records, repairs what the policy allows and lists the rest. "
-        "Exit code 0 when both sides agree, 1 when discrepancies are open, 2 when it could not run."
+        "Exit code 0 when both sides agree, 1 when discrepancies are open, 2 when it could not run. "
+        "With --cancel: 0 when the running run was ended, 2 when none runs."
     )
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
@@ -32,25 +35,40 @@ class Command(BaseCommand):
         return super().create_parser(prog_name, subcommand, epilog=epilog, **kwargs)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the resource, --dry-run and --json."""
+        """Add the resource, --dry-run or --cancel, and --json."""
         parser.add_argument("resource", help="the resource's slug")
-        parser.add_argument("--dry-run", action="store_true", help="find and plan, repair nothing")
+        what = parser.add_mutually_exclusive_group()
+        what.add_argument("--dry-run", action="store_true", help="find and plan, repair nothing")
+        what.add_argument("--cancel", action="store_true", help="end the run that is running; what it did stays")
         parser.add_argument("--json", action="store_true", help="print the counts as one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Compare until the end; progress goes to standard error."""
+        """Compare until the end, or end what is running; progress goes to standard error."""
         resource = _resource(options["resource"])
+        if options["cancel"]:
+            self._cancel(resource, as_json=options["json"])
+            return
         run = self._to_the_end(self._start(resource, dry_run=options["dry_run"]))
         left = Discrepancy.objects.open().filter(resource=resource).count()
         self._tell(run, left=left, as_json=options["json"])
         if left or run.state == RunState.BRAKED:
             raise SystemExit(DIFFERENCES)
 
+    def _cancel(self, resource: Resource, *, as_json: bool) -> None:
+        run = Run.objects.running().filter(resource=resource).first()
+        try:
+            if run is None:
+                raise NotPossible("not_running", "It is not being compared right now; nothing was cancelled.")
+            runs.cancel(run.pk, actor=ACTOR)
+        except NotPossible as refused:
+            raise CommandError(f"{resource.slug}: {refused}", returncode=REFUSED) from None
+        run.refresh_from_db()
+        self._tell(run, left=Discrepancy.objects.open().filter(resource=resource).count(), as_json=as_json)
+
     def _start(self, resource: Resource, *, dry_run: bool) -> Run:
         """Begin a run, or go on with the same kind of run that was broken off or that a worker has."""
         try:
-            actor = Actor("worker", label="manage.py reconcile")
-            return runs.start(resource, actor=actor, dry_run=dry_run, origin=Origin.COMMAND)
+            return runs.start(resource, actor=ACTOR, dry_run=dry_run, origin=Origin.COMMAND)
         except AlreadyRunning as refused:
             run = Run.objects.running().filter(resource=resource, scope=Scope.ALL, dry_run=dry_run).first()
             if run is None:
