@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from syncportal.kernel.bulk import update_rows
 from syncportal.sync.claims import Json
 from syncportal.sync.models import Conflict
 
@@ -24,10 +25,25 @@ class Opening:
     remote_version: str | None
 
 
-def open_or_renew(opening: Opening, *, now: datetime) -> int:
-    """Open a conflict, or renew the record's open one with newer values; return its id."""
-    values = {
-        "resource_id": opening.resource_id,
+def open_or_renew(openings: Sequence[Opening], *, now: datetime) -> dict[int, int]:
+    """Open conflicts, or renew the records' open ones with newer values; return their ids, by record.
+
+    The records are locked by the caller, and each is named once.
+    """
+    open_now = Conflict.objects.open().filter(record_id__in=[opening.record_id for opening in openings])
+    known = dict(open_now.select_for_update().order_by("pk").values_list("record_id", "pk"))
+    renewed = [opening for opening in openings if opening.record_id in known]
+    update_rows(Conflict, [{"pk": known[one.record_id], **_values(one, now=now)} for one in renewed])
+    fresh = [opening for opening in openings if opening.record_id not in known]
+    made = Conflict.objects.bulk_create(
+        Conflict(record_id=one.record_id, resource_id=one.resource_id, created_at=now, **_values(one, now=now))
+        for one in fresh
+    )
+    return known | {row.record_id: row.pk for row in made}
+
+
+def _values(opening: Opening, *, now: datetime) -> dict[str, Any]:
+    return {
         "reason": opening.reason,
         "base": opening.base,
         "local": opening.local,
@@ -38,13 +54,6 @@ def open_or_renew(opening: Opening, *, now: datetime) -> int:
         "remote_seen_at": now,
         "updated_at": now,
     }
-    row, _ = Conflict.objects.update_or_create(
-        record_id=opening.record_id,
-        state=Conflict.State.OPEN,
-        defaults=values,
-        create_defaults=values | {"created_at": now},
-    )
-    return row.pk
 
 
 def open_of(record_ids: Sequence[int]) -> dict[int, Conflict]:

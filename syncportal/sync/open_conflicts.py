@@ -40,7 +40,7 @@ def ask(
         remote=shown.data if shown else None, fields=tuple(fields), revision=state.revision,
         remote_version=shown.version if shown else None,
     )  # fmt: skip
-    conflict_id = conflict_store.open_or_renew(opening, now=now)
+    conflict_id = conflict_store.open_or_renew([opening], now=now)[state.id]
     words = detail or str(Conflict.Reason(reason).label)
     if transitions.mark_conflict([state.id], reason=str(reason), detail=words, now=now):
         data = {"reason": str(reason), "detail": words, "conflict": conflict_id}

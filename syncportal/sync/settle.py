@@ -83,9 +83,9 @@ def settle(outcomes: Sequence[Outcome], *, specs: Mapping[int, ResourceSpec], no
     steps = _give_way(steps)
     records.write([_stamped(step, now) for step in steps if step.state is not None], now=now)
     transitions.leave_processing([_leaving(step) for step in steps], now=now)
-    for step in steps:
-        if step.opening is not None:
-            conflict_store.open_or_renew(step.opening, now=now)
+    openings = [step.opening for step in steps if step.opening is not None]
+    if openings:
+        conflict_store.open_or_renew(openings, now=now)
     events.write([_fact(step) for step in steps if step.reason != HANDED_BACK], now=now)
     kept = {o.claim.record_id for o in mine}
     causes = {step.outcome.claim.record_id: cause for step in steps if (cause := _cause(step)) is not None}

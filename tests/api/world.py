@@ -83,7 +83,7 @@ def in_conflict(record: Record, **remote: Any) -> Conflict:
         record_id=record.pk, resource_id=record.resource_id, reason="concurrent_edit", base=base, local=local,
         remote=theirs, fields=("/email",), revision=2, remote_version="4",
     )  # fmt: skip
-    return Conflict.objects.get(pk=conflict_store.open_or_renew(opening, now=now))
+    return Conflict.objects.get(pk=conflict_store.open_or_renew([opening], now=now)[opening.record_id])
 
 
 def failed_task(record: Record, user: User, *, request_id: str = "req-of-the-world") -> rollback.CompensatingTask:
