@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import structlog
+from django.utils.translation import ngettext
 
 from reconciliation import findings, journal, policy, summary
 from reconciliation.confirm import Confirm
@@ -28,6 +29,7 @@ from syncportal.remote.spec import spec_for
 from syncportal.sync import call_reports, events
 from syncportal.sync.call_reports import Called
 from syncportal.sync.events import Fact
+from syncportal.sync.models import Record
 from syncportal.sync.slots import NoSlot
 
 log = structlog.get_logger(__name__)
@@ -146,8 +148,7 @@ def _read_each(run: Run, client: ResourceClient, *, pace: Pace, until: float) ->
 def _go_over_to_confirming(run: Run, scan: Scan) -> None:
     """Add what earlier runs left unsettled and nobody passed by, hold the brake if need be, and move on."""
     progress = Progress(phase=Phase.CONFIRMING)
-    if run.scope != Scope.SELECTION:
-        scan.braked = scan.braked or _brake(run, scan)
+    scan.braked = scan.braked or _brake(run, scan)
     if run.scope == Scope.ALL:
         left = Discrepancy.objects.unsettled().filter(resource_id=run.resource_id)
         if scan.braked:  # what only a complete list can settle stays as it is
@@ -170,15 +171,30 @@ def _brake(run: Run, scan: Scan) -> str:
         return scan.place.trouble
     short, spec = scan.place.shortfall(), scan.spec
     if short > scan.place.total * spec.policy.brake_percent / 100:
-        return f"The list ended {short} rows before the {scan.place.total} that it claimed to have."
+        rows = ngettext("row", "rows", short)
+        return f"The list ended {short:,} {rows} before the {scan.place.total:,} that it claimed to have."
     counts: dict[str, int] = {kind: journal.suspected_of(run.pk, [kind]) for kind in BROKEN_IF_MANY}
     if spec.window is not None:  # what is outside its dates is missing from a sound list, too
         del counts[Kind.MISSING_REMOTE]
-    if not policy.is_braked(counts, checked=run.checked, spec=spec):
+    among = _among(run)
+    if not policy.is_braked(counts, checked=among, spec=spec):
         return ""
     missing, different = counts.get(Kind.MISSING_REMOTE, 0), counts[Kind.DATA_MISMATCH]
-    limit = f"{spec.policy.brake_percent:g} %"
-    return f"Of {run.checked} rows {missing} seem to be missing and {different} differ: more than {limit}."
+    looks = f"{missing:,} {ngettext('seems', 'seem', missing)} to be missing"
+    differs = f"{different:,} {ngettext('differs', 'differ', different)}"
+    return f"Of {among:,} rows {looks} and {differs}: more than {spec.policy.brake_percent:g} %."
+
+
+def _among(run: Run) -> int:
+    """Return the number of rows of which only so many may seem broken.
+
+    A person selects what looks odd, so a selection is judged by the share of the resource's records: it repairs no more
+    by itself than a complete run that found the same would.
+    """
+    if run.scope != Scope.SELECTION:
+        return run.checked
+    rows = Record.objects.filter(resource_id=run.resource_id, external_id__isnull=False, deleted_at__isnull=True)
+    return max(run.checked, rows.count())
 
 
 def _confirm(run: Run, client: ResourceClient, *, pace: Pace, until: float) -> None:
@@ -195,7 +211,8 @@ def _end(run: Run, *, braked: str) -> None:
     unlisted = int(run.cursor.get("unlisted", 0))
     trouble = [braked] if braked else []
     if unlisted and run.scope == Scope.ALL and spec_for(run.resource).window is None:
-        trouble.append(f"The list left out {unlisted} objects that exist.")
+        objects = ngettext("object that exists", "objects that exist", unlisted)
+        trouble.append(f"The list left out {unlisted:,} {objects}.")
     if run.scope == Scope.ALL and not braked:
         progress = Progress()
         progress.counts["closed"] += findings.close_unseen(run.resource_id, NO_ID, run_id=run.pk, now=now)

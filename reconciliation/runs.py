@@ -1,7 +1,8 @@
 """Starting runs, on demand for one resource, all, a selection or one record, and applying a dry run's plan.
 
 Guarantees: one run per resource at a time; the records of a selection are frozen when it starts; a plan is applied
-once, and only while no later complete look at the resource has replaced it. Does not: compare; `scan.py` and `confirm.py` do.
+once, and only while no later complete look at the resource has replaced it. Does not: compare; `scan.py` and
+`confirm.py` do.
 """
 
 from collections.abc import Sequence

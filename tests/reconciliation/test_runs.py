@@ -157,6 +157,21 @@ def test_a_selection_looks_at_nothing_else(big: DemoMaster) -> None:
     assert set(found(resource)) == {"ACC-0003"}
 
 
+@pytest.mark.parametrize(("differing", "state", "fixed"), [(12, "finished", 12), (13, "braked", 0)])
+def test_a_selection_holds_the_brake_where_a_complete_run_would(
+    big: DemoMaster, differing: int, state: str, fixed: int
+) -> None:
+    resource, records = agreed(big)
+    chosen = [f"ACC-{number:04}" for number in range(1, differing + 1)]
+    for external_id in chosen:
+        big.edit("accounts", external_id, city="Elsewhere")
+    run = reconcile(resource, record_ids=[records[external_id].pk for external_id in chosen])
+    assert (run.state, run.fixed, run.data_mismatch) == (state, fixed, differing)
+    assert run.problem == ("" if fixed else "Of 120 rows 0 seem to be missing and 13 differ: more than 10 %."), (
+        "the share is the resource's, not the selection's"
+    )
+
+
 def test_a_resource_with_no_records_and_an_empty_list_matches(master: DemoMaster) -> None:
     master.reset((accounts(0), shifts(0)))
     run = reconcile(make_resource(master))
