@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from croniter import croniter
 from django.conf import settings
 from django.db.models import Max, Min
+from django.utils.translation import ngettext
 
 from reconciliation import findings, journal, runs, workers
 from reconciliation.journal import AlreadyRunning
@@ -43,7 +44,8 @@ def duty(now: datetime, *, paused: Collection[str] = ()) -> str:
     started = start_due(now, paused=paused)
     rang = workers.ring_for_due(now)
     pruned = findings.prune(before=now - KEPT) + journal.prune(before=now - KEPT)
-    return f"{len(started)} runs started, rang for {len(rang)}, {pruned} old rows removed"
+    began = f"{len(started)} {ngettext('run', 'runs', len(started))} started"
+    return f"{began}, rang for {len(rang)}, {pruned} old {ngettext('row', 'rows', pruned)} removed"
 
 
 def start_due(now: datetime, *, paused: Collection[str] = ()) -> list[Run]:

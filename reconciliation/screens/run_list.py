@@ -11,13 +11,14 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 
 from reconciliation import reports, runs
 from reconciliation.journal import AlreadyRunning
 from reconciliation.models import Run
 from reconciliation.reports import Point
-from reconciliation.runs import NotPossible
+from reconciliation.runs import NotPossible, StartedAll
 from reconciliation.screens import run_page
 from reconciliation.screens.looks import run_badge
 from reconciliation.states import Kind, Origin, RunState
@@ -208,6 +209,14 @@ def bars(points: list[Point]) -> list[Bar]:
     ]
 
 
+def _told(begun: StartedAll) -> str:
+    started, running = len(begun.runs), len(begun.running)
+    text = f"{started} {ngettext('run', 'runs', started)} began"
+    if not running:
+        return f"{text}."
+    return f"{text}, {running} {ngettext('resource was', 'resources were', running)} at it already."
+
+
 @require_POST
 def start(request: HttpRequest) -> HttpResponse:
     """Start a run of one resource, or of all."""
@@ -217,7 +226,7 @@ def start(request: HttpRequest) -> HttpResponse:
     home = HttpResponseRedirect(reverse("admin:reconciliation_run_changelist"))
     if slug == "*":
         begun = runs.start_all(actor=actor, dry_run=dry_run)
-        messages.success(request, f"{len(begun.runs)} runs began, {len(begun.running)} resources were at it already.")
+        messages.success(request, _told(begun))
         return home
     resource = Resource.objects.select_related("remote").filter(slug=slug[:200].replace("\x00", "")).first()
     if resource is None:

@@ -14,6 +14,7 @@ from smtplib import SMTPRecipientsRefused
 import structlog
 from django.core.mail import EmailMessage
 from django.db.models import Q, QuerySet
+from django.utils.translation import ngettext
 
 from syncportal.kernel.tx import assert_outside_transaction
 from syncportal.ops.alerts.wording import flat, link
@@ -43,11 +44,14 @@ class Told:
         """Return it in a few words."""
         parts = []
         if self.owners:
-            parts.append(f"{self.owners} owners told of {self.conflicts} conflicts")
+            conflicts = ngettext("conflict", "conflicts", self.conflicts)
+            parts.append(
+                f"{self.owners} {ngettext('owner', 'owners', self.owners)} told of {self.conflicts} {conflicts}"
+            )
         if self.escalated:
             parts.append(f"{self.escalated} handed to operations")
         if self.refused:
-            parts.append(f"{self.refused} addresses refused")
+            parts.append(f"{self.refused} {ngettext('address', 'addresses', self.refused)} refused")
         return ", ".join(parts) or "nothing new"
 
 

@@ -60,7 +60,7 @@ def run(**later: float) -> str:
 def test_an_owner_is_told_once_in_one_mail_with_links(resource: Resource) -> None:
     olga = person("olga")
     first, second = conflicting(resource, olga), conflicting(resource, olga)
-    assert run() == "1 owners told of 2 conflicts"
+    assert run() == "1 owner told of 2 conflicts"
     [told] = mail.outbox
     assert (told.to, told.subject) == (["olga@example.org"], "[SyncPortal] 2 conflicts wait for your decision")
     for one in (first, second):
@@ -120,7 +120,7 @@ def test_a_refused_address_goes_to_operations_and_keeps_nobody_else_from_being_t
         really(subject, body, to=to)
 
     monkeypatch.setattr(owner_mails, "_send", send)
-    assert run() == "1 owners told of 1 conflicts, 1 addresses refused"
+    assert run() == "1 owner told of 1 conflict, 1 address refused"
     found.refresh_from_db()
     assert found.escalated_at is not None and mail.outbox[0].to == ["good@example.org"]
 
@@ -131,7 +131,7 @@ def test_what_could_not_be_sent_is_sent_later(resource: Resource, monkeypatch: p
         broken.setattr(owner_mails, "_send", lambda *args, **options: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run()
-    assert run() == "1 owners told of 1 conflicts"
+    assert run() == "1 owner told of 1 conflict"
 
 
 def test_a_remote_cannot_forge_a_header_or_a_line(resource: Resource) -> None:
