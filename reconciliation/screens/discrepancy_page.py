@@ -9,11 +9,10 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from reconciliation import repairs, runs
-from reconciliation.journal import AlreadyRunning
+from reconciliation import repairs
 from reconciliation.models import Discrepancy
-from reconciliation.runs import NotPossible
 from reconciliation.screens.looks import CAUSE_SENTENCES, KIND_SENTENCES, state_badge, what_a_fix_does
+from reconciliation.screens.selection import compare_one
 from reconciliation.states import UNSETTLED, Direction, State
 from syncportal.remote.spec import spec_for
 from syncportal.sync import rights
@@ -101,19 +100,11 @@ def _ignore(request: HttpRequest, row: Discrepancy) -> None:
 
 
 def _compare(request: HttpRequest, row: Discrepancy) -> HttpResponse:
-    here = HttpResponseRedirect(reverse("admin:reconciliation_discrepancy_change", args=[row.pk]))
-    if row.record_id is None:
-        messages.warning(request, "There is no record to compare; start a run of the resource.")
-        return here
-    try:
-        run_id: int | None = runs.start(row.resource, actor=actor_of(request.user), record_ids=[row.record_id]).pk
-    except AlreadyRunning as running:
-        messages.info(request, "The resource is being compared right now; this is that run.")
-        run_id = running.run_id
-    except NotPossible as refused:
-        messages.warning(request, str(refused))
-        return here
-    return HttpResponseRedirect(reverse("admin:reconciliation_run_change", args=[run_id])) if run_id else here
+    here = reverse("admin:reconciliation_discrepancy_change", args=[row.pk])
+    if row.record is not None:
+        return compare_one(request, row.record, here=here)
+    messages.warning(request, "There is no record to compare; start a run of the resource.")
+    return HttpResponseRedirect(here)
 
 
 def _visible(request: HttpRequest, discrepancy_id: int) -> Discrepancy:

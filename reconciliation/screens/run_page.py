@@ -6,14 +6,16 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.urls import reverse
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_POST
 
 from reconciliation import reports, runs, summary
 from reconciliation.models import Discrepancy, Run
 from reconciliation.runs import NotPossible
 from reconciliation.screens.looks import KIND_SENTENCES, run_badge
-from reconciliation.states import Direction, Kind, RunState
+from reconciliation.states import Direction, Kind, RunState, Scope
 from syncportal.sync import rights
+from syncportal.sync.models import Record
 from syncportal.sync.screens.page import actor_of, fragment, render
 
 
@@ -42,7 +44,8 @@ def apply_view(request: HttpRequest, run_id: int) -> HttpResponse:
     except NotPossible as refused:
         messages.error(request, f"Nothing was changed. {refused}")
     else:
-        messages.success(request, f"{asked:,} repairs were asked for. Each is made only if both sides have not moved.")
+        repairs = ngettext("repair was", "repairs were", asked)
+        messages.success(request, f"{asked:,} {repairs} asked for. Each is made only if both sides have not moved.")
     return HttpResponseRedirect(reverse("admin:reconciliation_run_change", args=[run.pk]))
 
 
@@ -90,6 +93,13 @@ def _visible(request: HttpRequest, run_id: int) -> Run:
     return run
 
 
+def _only(run: Run) -> Record | None:
+    """Return the record of a run that compares no other."""
+    if run.scope != Scope.SELECTION or run.expected != 1:
+        return None
+    return Record.objects.filter(pk__in=run.record_ids).defer("data", "base").first()
+
+
 def _context(request: HttpRequest, run: Run) -> dict[str, Any]:
     refusal = runs.refusal_to_apply(run)
     plan = runs.plan_of(run) if run.dry_run and run.state == RunState.FINISHED else {}
@@ -97,6 +107,7 @@ def _context(request: HttpRequest, run: Run) -> dict[str, Any]:
     return {
         "run": run,
         "badge": run_badge(run),
+        "only": _only(run),
         "running": running,
         "percent": reports.percent_done(run),
         "kinds": [
@@ -107,7 +118,7 @@ def _context(request: HttpRequest, run: Run) -> dict[str, Any]:
         "rows_per_s": reports.rows_per_s(run),
         "plan": [(Direction(direction).label, number) for direction, number in sorted(plan.items())],
         "planned": sum(plan.values()),
-        "no_longer_planned": max(0, run.planned - sum(plan.values())) if plan and run.applied_at is None else 0,
+        "no_longer_planned": max(0, run.planned - sum(plan.values())) if refusal is None else 0,
         "why_not_apply": str(refusal) if refusal is not None and run.dry_run else "",
         "operator": rights.operates(request.user),
         "address": reverse("admin:reconciliation_run_progress", args=[run.pk]),

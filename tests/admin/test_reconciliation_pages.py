@@ -89,6 +89,12 @@ def test_a_run_is_started_once_and_a_second_click_leads_to_it(apart: World) -> N
     assert 'hx-trigger="every 2s, live"' in client.get(progress).content.decode()
     to_the_end(run)
     assert "hx-trigger" not in client.get(progress).content.decode()
+    everything = client.post(f"{RUNS}start/", {"resource": "*"}, follow=True)
+    assert "1 run began." in everything.content.decode()
+    assert (
+        "0 runs began, 1 resource was at it already."
+        in client.post(f"{RUNS}start/", {"resource": "*"}, follow=True).content.decode()
+    )
     for wrong in ("", "nope", "\x00", "x" * 500):
         assert "nothing was started" in client.post(f"{RUNS}start/", {"resource": wrong}, follow=True).content.decode()
 
@@ -107,6 +113,30 @@ def test_chosen_records_are_compared_in_one_run_a_resource(apart: World) -> None
         assert "Compare both sides now" not in apart.client(who).get(page).content.decode()
         apart.client(who).post(page, form)
     assert Run.objects.filter(scope="selection").count() == 1
+
+
+def test_one_record_is_compared_from_its_page_by_operations_only(apart: World) -> None:
+    client, record = apart.client("ops"), apart.records[2]
+    page = reverse("admin:sync_record_change", args=[record.pk])
+    compare = reverse("admin:sync_record_do", args=[record.pk, "compare"])
+    assert compare in client.get(page).content.decode()
+    for who in ("olga", "vera"):
+        own = reverse("admin:sync_record_do", args=[apart.records[0].pk, "compare"])
+        assert own not in apart.client(who).get(page.replace(str(record.pk), str(apart.records[0].pk))).content.decode()
+        assert apart.client(who).post(own).status_code == 404
+    assert client.get(compare).status_code == 405
+    answer = client.post(compare)
+    run = Run.objects.get(scope="selection")
+    at = reverse("admin:reconciliation_run_change", args=[run.pk])
+    assert (answer["Location"], run.record_ids) == (at, [record.pk])
+    assert client.post(compare)["Location"] == at, "a second click leads to the same run"
+    to_the_end(run)
+    told = client.get(at).content.decode()
+    assert f'<a href="{page}">' in told and f"run={run.pk}&amp;kind=data_mismatch" in told
+    Record.objects.filter(pk=record.pk).update(external_id=None)
+    assert "The remote does not know it yet." in client.get(page).content.decode()
+    refused = client.post(f"{compare}?back=status%3DERROR", follow=True)
+    assert "None of these records" in refused.content.decode() and refused.redirect_chain[-1][0].startswith(page)
 
 
 def test_operations_cancel_a_running_run_and_nobody_else_does(apart: World) -> None:
@@ -131,6 +161,11 @@ def test_a_dry_runs_plan_is_applied_once(apart: World) -> None:
     run, client = to_the_end(runs.start(apart.resource, actor=PERSON, dry_run=True)), apart.client("ops")
     address = reverse("admin:reconciliation_run_change", args=[run.pk])
     assert "Apply exactly this plan (3)" in client.get(address).content.decode()
+    to_the_end(runs.start(apart.resource, actor=PERSON, dry_run=True, record_ids=[apart.records[2].pk]))
+    text = client.get(address).content.decode()
+    assert "Apply exactly this plan (2)" in text and "1 more was planned, and was settled or looked at again" in text
+    run = to_the_end(runs.start(apart.resource, actor=PERSON, dry_run=True))
+    address = reverse("admin:reconciliation_run_change", args=[run.pk])
     apply = reverse("admin:reconciliation_run_apply", args=[run.pk])
     assert apart.client("vera").post(apply).status_code == 403
     assert "3 repairs were asked for" in client.post(apply, follow=True).content.decode()

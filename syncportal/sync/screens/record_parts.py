@@ -5,14 +5,14 @@ Guarantees: a record outside of the person's scope is a 404, like one that does 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 
 from syncportal.kernel import pointer
@@ -52,6 +52,30 @@ class Button:
     why_not: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class OfferedAct:
+    """An act of a room above on one record, for operations only. act: carries it out and says where to go."""
+
+    verb: str
+    label: str
+    icon: str
+    why_not: Callable[[Record], str]
+    act: Callable[[HttpRequest, Record], HttpResponse]
+
+
+_OF_ROOMS_ABOVE: dict[str, OfferedAct] = {}
+
+
+def offer_to_operations(act: OfferedAct) -> None:
+    """Show operations an act of a room above on the page of each record; called when its pages are registered."""
+    _OF_ROOMS_ABOVE[act.verb] = act
+
+
+def offered(verb: str, user: Person) -> OfferedAct | None:
+    """Return the act of a room above that the person may use under this name."""
+    return _OF_ROOMS_ABOVE.get(verb) if rights.operates(user) else None
+
+
 def buttons(record: Record, user: Person) -> list[Button]:
     """Return the buttons the person may know of; those that cannot be used now say why."""
     if not rights.may_operate(user, record):
@@ -63,6 +87,9 @@ def buttons(record: Record, user: Person) -> list[Button]:
     ]
     if job.reason == "create_unknown" and job.status == Status.ERROR and not record.external_id:
         shown_buttons.append(Button("send_again", "Send again", "alert"))
+    if rights.operates(user):
+        above = _OF_ROOMS_ABOVE.values()
+        shown_buttons += [Button(one.verb, one.label, one.icon, one.why_not(record)) for one in above]
     return shown_buttons
 
 

@@ -1,4 +1,4 @@
-"""The buttons of the record page: requeue, refresh, assign, link, send again. Each one POST.
+"""The buttons of the record page: requeue, refresh, assign, link, send again, what rooms above offer. Each one POST.
 
 Owns: authorizing, calling one verb, saying what came of it. Guarantees: no transaction is open while the remote is
 asked; a button that came too late says so and changes nothing.
@@ -19,7 +19,7 @@ from syncportal.sync.models import Record
 from syncportal.sync.operate import LinkRefused
 from syncportal.sync.refresh import Refreshed
 from syncportal.sync.screens.page import actor_of, list_query, with_back
-from syncportal.sync.screens.record_parts import visible_record
+from syncportal.sync.screens.record_parts import offered, visible_record
 
 _GOOD = {Refreshed.UPDATED, Refreshed.UNCHANGED}
 
@@ -28,6 +28,9 @@ _GOOD = {Refreshed.UPDATED, Refreshed.UNCHANGED}
 def do(request: HttpRequest, record_id: int, verb: str) -> HttpResponse:
     """Carry out one button and go back to the record."""
     record = visible_record(request, record_id)
+    above = offered(verb, request.user)
+    if above is not None:
+        return above.act(request, record)
     act = _VERBS.get(verb)
     if act is None:
         raise Http404("There is no such act.")
