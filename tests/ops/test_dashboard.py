@@ -15,6 +15,7 @@ from syncportal.ops.alerts import rule_store
 from syncportal.ops.alerts.models import Alert, AlertRule
 from syncportal.ops.heartbeat import Beat
 from syncportal.ops.models import WorkerState
+from syncportal.ops.screens import dashboard
 from syncportal.remote.models import Gate, Resource
 from syncportal.sync.states import FAIL, Status
 from tests.factories import make_remote, make_resource
@@ -140,6 +141,35 @@ def test_alerts_that_a_remote_explains_stand_below_it_and_are_not_counted_twice(
     assert "2 alerts are open" in text
     assert 'class="banner banner--error" role="status" id="b-alerts"' in text
     assert text.index("&lt;b&gt;breaker_open") < text.index("&lt;b&gt;success_rate")
+
+
+def test_the_banner_counts_the_alerts_that_it_does_not_list_and_lists_the_worst(
+    operator: Client, resources: list[Resource]
+) -> None:
+    now = timezone.now()
+    rule_store.ensure()
+    rule = AlertRule.objects.get(kind="discrepancies")
+
+    def an_alert(number: int, severity: str, held_back: str = "") -> None:
+        Alert.objects.create(
+            rule=rule, kind=rule.kind, scope_key=f"resource:{number}", scope_name=f"place {number}", severity=severity,
+            summary="x", held_back=held_back, since=now, opened_at=now, seen_at=now,
+        )  # fmt: skip
+
+    an_alert(0, "critical")
+    an_alert(1, "info")
+    for number in range(2, dashboard.LISTED_ALERTS + 1):
+        an_alert(number, "warning")
+    an_alert(number + 1, "critical", held_back="Remote is down")
+    text = operator.get(reverse(HOME)).content.decode()
+    banner = text.split('id="b-alerts"')[1].split('<div class="banner')[0]
+    assert "12 alerts are open" in text and "2 further alerts are not listed here" in banner
+    listed = [int(number) for number in re.findall(r": place (\d+)</a>", banner)]
+    assert listed == [0, *range(dashboard.LISTED_ALERTS, 1, -1)]
+    [every] = re.findall(r'<a href="([^"]+)">Show all open alerts', banner)
+    assert operator.get(unescape(every)).context["cl"].paginator.count == 12
+    summary = operator.get("/api/v1/metrics/summary/").json()
+    assert summary["openAlerts"] == len(summary["alerts"]) == 12
 
 
 def test_an_unknown_scope_is_a_page_that_does_not_exist(operator: Client, resources: list[Resource]) -> None:

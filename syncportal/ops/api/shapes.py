@@ -107,6 +107,7 @@ class SummaryShape(serializers.Serializer):
     openDiscrepancies = _Int(source="open_discrepancies")
     compensatingTasks = _TasksShape(source="tasks")
     alerts = _AlertShape(many=True)
+    openAlerts = _Int(source="open_alerts")
     remotes = _RemoteShape(many=True)
     workers = _WorkerShape(many=True)
     workerAlive = serializers.BooleanField(source="worker_alive")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from django.db.models import Count, Min, Q
+from django.db.models import Case, Count, IntegerField, Min, Q, QuerySet, Value, When
 
 from reconciliation.models import Discrepancy
 from rollback import metrics as compensations
@@ -29,7 +29,10 @@ from syncportal.sync.record_counts import Standing
 from syncportal.sync.states import IN_FLIGHT, LOOKS, STOPPED, Status
 from syncportal.sync.windows import DEFAULT, Window
 
-MOST_ALERTS: Final = 10
+MOST_ALERTS: Final = 50
+_RANK: Final = Case(*(When(severity=one, then=Value(rank)) for one, rank in RANK.items()), output_field=IntegerField())
+_ALERTS_FIRST: Final = (Case(When(held_back="", then=Value(0)), default=Value(1)), _RANK.desc(), "-id")
+"""First what nothing explains, then the worst, then the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,10 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What there is to know at `taken_at`. Lists that the viewer may not see are empty."""
+    """What there is to know at `taken_at`. Lists that the viewer may not see are empty.
+
+    alerts: the first `MOST_ALERTS` that are not over; alert_kinds: how many there are in all, by kind of rule.
+    """
 
     taken_at: datetime
     scope: Scope
@@ -70,6 +76,7 @@ class Snapshot:
     tasks: TaskNumbers
     recent_errors: tuple[RecentError, ...]
     alerts: tuple[Alert, ...]
+    alert_kinds: dict[str, int]
     remotes: tuple[RemoteState, ...]
     workers: tuple[Worker, ...]
     duties: tuple[Duty, ...]
@@ -100,9 +107,9 @@ class Snapshot:
         return max(0, round((self.taken_at - self.oldest_due_at).total_seconds())) if self.oldest_due_at else 0
 
     @property
-    def worst_alert(self) -> str:
-        """Return the severity of the worst open alert, "" when there is none."""
-        return max((alert.severity for alert in self.alerts), key=lambda severity: RANK[severity], default="")
+    def open_alerts(self) -> int:
+        """Return how many alerts are not over, listed or not."""
+        return sum(self.alert_kinds.values())
 
     @property
     def worker_alive(self) -> bool:
@@ -124,6 +131,7 @@ def snapshot(scope: Scope, *, now: datetime, window: Window = DEFAULT) -> Snapsh
     total = sum(counts.values())
     passed = traffic.read(scope, window=window, now=now)
     conflicts = scope.conflicts().open().order_by().aggregate(number=Count("pk"), oldest=Min("created_at"))
+    alerts = live_alerts(scope)
     return Snapshot(
         taken_at=now,
         scope=scope,
@@ -137,7 +145,8 @@ def snapshot(scope: Scope, *, now: datetime, window: Window = DEFAULT) -> Snapsh
         open_discrepancies=open_discrepancies(scope),
         tasks=compensations.read(now=now, rows=scope.tasks(), ended=False),
         recent_errors=recent.read(scope, traffic=passed),
-        alerts=live_alerts(scope),
+        alerts=tuple(alerts.order_by(*_ALERTS_FIRST)[:MOST_ALERTS]),
+        alert_kinds=dict(alerts.order_by().values_list("kind").annotate(number=Count("pk"))),
         remotes=remotes.read(scope, standing=here) if scope.user.has_perm("remote.view_remote") else (),
         workers=heartbeat.seen(now),
         duties=tuple(Duty.objects.filter(last_started_at__isnull=False)) if scope.everything else (),
@@ -151,18 +160,18 @@ def open_discrepancies(scope: Scope) -> int:
     return (rows if scope.resources is None else rows.filter(resource_id__in=scope.resources)).count()
 
 
-def live_alerts(scope: Scope) -> tuple[Alert, ...]:
-    """Return the alerts that are not over and touch the scope, newest first; they tell about everybody's records."""
+def live_alerts(scope: Scope) -> QuerySet[Alert]:
+    """Return the alerts that are not over and touch the scope; they tell about everybody's records."""
     if not scope.everything:
-        return ()
-    rows = Alert.objects.filter(state__in=sorted(LIVE)).order_by("-id")
+        return Alert.objects.none()
+    rows = Alert.objects.filter(state__in=sorted(LIVE))
     if scope.resource is not None:
         elsewhere = Q(resource__isnull=False) & ~Q(resource=scope.resource)
         rows = rows.exclude(elsewhere | (Q(remote__isnull=False) & ~Q(remote_id=scope.resource.remote_id)))
     elif scope.remote is not None:
         elsewhere = Q(resource__isnull=False) & ~Q(resource__remote=scope.remote)
         rows = rows.exclude(elsewhere | (Q(remote__isnull=False) & ~Q(remote=scope.remote)))
-    return tuple(rows[:MOST_ALERTS])
+    return rows
 
 
 def _own_standing(scope: Scope, now: datetime) -> Standing:

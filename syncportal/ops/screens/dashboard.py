@@ -16,8 +16,7 @@ from django.utils.formats import date_format
 
 from syncportal.ops import charts
 from syncportal.ops.alerts.kinds import Kind
-from syncportal.ops.alerts.models import Alert
-from syncportal.ops.alerts.states import RANK, Severity
+from syncportal.ops.alerts.states import Severity
 from syncportal.ops.metrics.scope import Scope
 from syncportal.ops.metrics.snapshot import Snapshot, StatusCount
 from syncportal.ops.metrics.traffic import ALARM_PERCENT, TARGET_PERCENT, ErrorCount, Slot
@@ -31,6 +30,7 @@ from syncportal.sync.windows import WINDOWS, Window
 REFRESH_S = 10
 LATE_S = 60
 STUCK_TASK_S = 300
+LISTED_ALERTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def _banners(seen: Snapshot) -> list[str]:
     """Return what needs to be said first, the worst first; templates hold the words."""
     told = {
         "no_worker": not seen.worker_alive,
-        "alerts": bool(_untold(seen)),
+        "alerts": not set(seen.alert_kinds) <= _told_elsewhere(seen),
         "remotes": any(remote.calls != "running" for remote in seen.remotes),
         "success": _below_alarm(seen),
         "tasks": seen.tasks.waiting_for_person > 0,
@@ -168,8 +168,8 @@ def _banners(seen: Snapshot) -> list[str]:
     return [name for name, holds in told.items() if holds]
 
 
-def _untold(seen: Snapshot) -> tuple[Alert, ...]:
-    """Return the open alerts that no other banner tells of, with what happens next."""
+def _told_elsewhere(seen: Snapshot) -> set[str]:
+    """Return the kinds of alerts that another banner tells of, with what happens next."""
     told = {
         Kind.NO_WORKER: not seen.worker_alive,
         Kind.BREAKER_OPEN: any(remote.calls == BREAKER_OPEN for remote in seen.remotes),
@@ -177,17 +177,21 @@ def _untold(seen: Snapshot) -> tuple[Alert, ...]:
         Kind.DEAD_LETTERS: seen.dead_letters > 0,
         Kind.FAILED_UNDOS: seen.tasks.waiting_for_person > 0,
     }
-    return tuple(alert for alert in seen.alerts if not told.get(Kind(alert.kind)))
+    return {kind.value for kind, holds in told.items() if holds}
 
 
 def _alerts(seen: Snapshot) -> dict[str, Any]:
     """Return the banner's alerts, those first that nothing explains; what is held back does not make it red."""
-    shown = sorted(_untold(seen), key=lambda alert: (bool(alert.held_back), -RANK[alert.severity], -alert.pk))
+    elsewhere = _told_elsewhere(seen)
+    shown = [alert for alert in seen.alerts if alert.kind not in elsewhere][:LISTED_ALERTS]
+    number = sum(count for kind, count in seen.alert_kinds.items() if kind not in elsewhere)
     critical = any(alert.severity == Severity.CRITICAL and not alert.held_back for alert in shown)
     return {
         "alerts": shown,
+        "alerts_number": number,
+        "alerts_unlisted": number - len(shown),
         "alerts_tone": "error" if critical else "warning",
-        "alerts_elsewhere": len(seen.alerts) > len(shown),
+        "alerts_elsewhere": seen.open_alerts > number,
     }
 
 
