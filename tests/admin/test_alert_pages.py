@@ -226,6 +226,9 @@ def test_a_delivery_is_sent_again_and_a_digest_is_private(world: World, alert: A
     client.post(reverse("admin:ops_delivery_resend", args=[told.pk]))
     told.refresh_from_db()
     assert (told.state, told.attempts, told.ended_at) == ("pending", 0, None)
+    page = client.get(reverse("admin:ops_delivery_change", args=[told.pk])).content.decode()
+    assert "Written" in page and "Asked for again" in page and "by ops" in page
+    assert "again " in client.get(reverse("admin:ops_delivery_changelist")).content.decode().split("Written")[-1]
     [mine] = outbox.put([NewDelivery("digest", Words("For you", "my private list", {}),
                                      person_id=world.people["olga"].pk)], now=timezone.now())  # fmt: skip
     page = client.get(reverse("admin:ops_delivery_change", args=[mine.pk])).content.decode()

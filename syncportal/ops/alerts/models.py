@@ -189,7 +189,10 @@ class Channel(models.Model):
 
 
 class Delivery(models.Model):
-    """One message on its way over one channel, or by mail to one person."""
+    """One message on its way over one channel, or by mail to one person.
+
+    `resent_at` and `resent_by`: when a person last asked for it to be sent again, and who.
+    """
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, null=True, related_name="deliveries")
@@ -206,6 +209,8 @@ class Delivery(models.Model):
     claim_no = models.PositiveBigIntegerField(default=0)
     last_error = models.CharField(max_length=300, blank=True)
     created_at = models.DateTimeField()
+    resent_at = models.DateTimeField(null=True)
+    resent_by = models.CharField(max_length=150, blank=True)
     ended_at = models.DateTimeField(null=True)
 
     class Meta:

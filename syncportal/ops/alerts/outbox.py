@@ -91,7 +91,7 @@ def succeed(delivery: Delivery, *, now: datetime) -> bool:
 
 def fail(delivery: Delivery, problem: str, *, permanent: bool, retry_after_s: float | None, now: datetime) -> bool:
     """Write down that the channel did not take it: tried again later, or given up; False when the claim was lost."""
-    over = now - delivery.created_at > TRIED_FOR
+    over = now - (delivery.resent_at or delivery.created_at) > TRIED_FOR
     if permanent or over:
         why = problem if permanent else f"Given up after {TRIED_FOR.days} days. {problem}"
         values: dict[str, Any] = {
@@ -114,11 +114,11 @@ def _mine(delivery: Delivery, sources: Collection[str]) -> Any:
     return Delivery.objects.filter(pk=delivery.pk, claim_no=delivery.claim_no, state__in=sources)
 
 
-def resend(delivery_id: int, *, now: datetime) -> bool:
-    """Make a delivery due now, with a week of its own; False while it is being sent."""
+def resend(delivery_id: int, *, by: str, now: datetime) -> bool:
+    """Make a delivery due now, with a week of its own, because `by` asks; False while it is being sent."""
     return bool(
         Delivery.objects.filter(pk=delivery_id, state__in=RESEND.sources).update(
-            state=DeliveryState.PENDING, due_at=now, created_at=now, attempts=0, ended_at=None
+            state=DeliveryState.PENDING, due_at=now, resent_at=now, resent_by=by[:150], attempts=0, ended_at=None
         )
     )
 

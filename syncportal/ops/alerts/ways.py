@@ -2,7 +2,8 @@
 
 Guarantees: HTTP goes through the client of the remotes, so the same addresses are refused, a call ends in `CALL_S`, no
 redirect is followed; secrets stay out of every error; a mail keeps one Message-ID through all repetitions, a webhook
-one id. Does not: touch the database; it runs in a thread of its own. Apprise is an extra and makes its own connections.
+one id. Does not: touch the database; it runs in a thread of its own. Apprise is an extra and makes its own connections:
+the host that its address names is checked before and redirects are off; a host that only a service names is not.
 """
 
 import hmac
@@ -20,12 +21,14 @@ from django.core.mail import EmailMessage
 
 from syncportal.kernel.redaction import Redactor
 from syncportal.ops.alerts import wording
+from syncportal.remote.addresses import AddressPolicy, AddressRefused, NameNotResolved
 from syncportal.remote.client import Deadline, HttpClient, HttpLimits, HttpRequest
 from syncportal.remote.errors import RemoteError
 
 logging.getLogger("apprise").setLevel(logging.CRITICAL)  # it quotes addresses, and an address is a secret
 
 CALL_S: Final = 10.0
+RESOLVE_S: Final = 3.0
 SUBJECT_PREFIX: Final = "[SyncPortal]"
 SIGNATURE: Final = "X-SyncPortal-Signature"
 DELIVERY: Final = "X-SyncPortal-Delivery"
@@ -131,6 +134,9 @@ def _apprise(parcel: Parcel) -> None:
     way = apprise.Apprise()
     if not way.add(str(parcel.url)):
         raise NotTaken("Apprise does not understand the address.", permanent=True)
+    for service in way:
+        _check_hosts(service)
+        service.redirects = False
     title = f"{SUBJECT_PREFIX} {parcel.subject}"
     try:
         taken = way.notify(title=title, body=parcel.body, body_format="text")
@@ -138,3 +144,20 @@ def _apprise(parcel: Parcel) -> None:
         raise NotTaken(f"Apprise failed: {type(problem).__name__}.") from None
     if not taken:
         raise NotTaken("Apprise could not hand it over.")
+
+
+def _check_hosts(service: Any) -> None:
+    """Refuse a service whose address names a host that calls may not go to; raises NotTaken.
+
+    Where the address has no part called host, what stands in its place is a token and tells nothing.
+    """
+    if "host" not in service.template_tokens:
+        return
+    host = str(getattr(service, "smtp_host", None) or service.host or "").strip("[]")  # a mail's host is its domain
+    try:
+        if host:
+            AddressPolicy(settings.REMOTE_ALLOWED_NETWORKS).resolve(host, 0, timeout_s=RESOLVE_S)
+    except AddressRefused as refusal:
+        raise NotTaken(refusal.detail, permanent=True) from None
+    except NameNotResolved as problem:
+        raise NotTaken(problem.detail) from None

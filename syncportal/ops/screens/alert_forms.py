@@ -129,7 +129,8 @@ class ChannelForm(_StoreForm):
         stored = "One is stored and never shown. Leave this empty to keep it."
         self.fields["secret_url"].help_text = (
             stored if row is not None and row.secret_url
-            else "For Slack, a webhook, or apprise. Stored encrypted, never shown again."
+            else "For Slack, a webhook, or apprise. Stored encrypted, never shown again. Apprise makes its own "
+            "connections: a host in its address is checked like those of remotes, one that its service names is not."
         )  # fmt: skip
         self.fields["signing_key"].help_text = (
             stored if row is not None and row.signing_key

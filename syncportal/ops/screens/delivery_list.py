@@ -152,8 +152,12 @@ class DeliveryAdmin(ReadOnlyList):
 
     @admin.display(description="Written", ordering="created_at")
     def when(self, row: Any) -> SafeString:
-        """Show when it was written."""
-        return format_html('<span class="nowrap">{}</span>', time_tag(row.created_at, now=row.shown_at))
+        """Show when it was written, and when it was last asked for again."""
+        written = format_html('<span class="nowrap">{}</span>', time_tag(row.created_at, now=row.shown_at))
+        if row.resent_at is None:
+            return written
+        again = time_tag(row.resent_at, now=row.shown_at)
+        return format_html('{}<br><span class="muted small nowrap">again {}</span>', written, again)
 
     def get_urls(self) -> list[URLPattern]:
         """Return the list's address and those of our own pages."""
@@ -199,7 +203,7 @@ def resend_view(request: HttpRequest, delivery_id: int) -> HttpResponse:
     row = _found(request, delivery_id)
     if not rights.may_act(request.user):
         raise PermissionDenied
-    if outbox.resend(row.pk, now=db_now()):
+    if outbox.resend(row.pk, by=request.user.get_username(), now=db_now()):
         messages.success(request, "It is due now; the worker sends it within a minute.")
     else:
         messages.info(request, "Nothing was changed: it is being sent right now.")

@@ -3,9 +3,11 @@
 import hmac
 import json
 import socket
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from email import message_from_bytes
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -114,7 +116,7 @@ def test_a_channel_that_is_gone_is_given_up_and_can_be_sent_again(hook: Hook) ->
     sending.send_due()
     assert (fresh(delivery).state, "410" in delivery.last_error) == ("failed", True)
     assert sending.send_due(clock=in_an_hour).sent == 0
-    assert outbox.resend(delivery.pk, now=timezone.now())
+    assert outbox.resend(delivery.pk, by="ops", now=timezone.now())
     assert sending.send_due().sent == 1
 
 
@@ -127,6 +129,19 @@ def test_after_a_week_it_is_given_up_and_stays_listed(hook: Hook) -> None:
     later += timedelta(hours=2)
     sending.send_due(clock=lambda: later)
     assert (fresh(delivery).state, delivery.last_error.startswith("Given up after 7 days")) == ("failed", True)
+
+
+def test_asked_for_again_it_has_a_week_of_its_own_and_keeps_when_it_was_written(hook: Hook) -> None:
+    hook.statuses = [410, 500]
+    [delivery] = put(channel("webhook", hook.url))
+    written, later = delivery.created_at, timezone.now() + timedelta(days=30)
+    sending.send_due()
+    assert outbox.resend(delivery.pk, by="ops", now=later)
+    sending.send_due(clock=lambda: later + timedelta(days=6))
+    again = fresh(delivery)
+    assert (again.created_at, again.resent_at, again.resent_by, again.state) == (written, later, "ops", "pending")
+    sending.send_due(clock=lambda: later + timedelta(days=8))
+    assert fresh(delivery).state == "failed"
 
 
 def test_the_secret_address_is_in_no_error_log_or_history(hook: Hook, caplog: pytest.LogCaptureFixture) -> None:
@@ -182,7 +197,7 @@ def test_mail_goes_out_with_one_id_through_all_repetitions(mailbox: MailBox) -> 
     way = channel("email", target="ops@example.org, night@example.org")
     [delivery] = put(way)
     assert sending.send_due().sent == 1
-    outbox.resend(delivery.pk, now=timezone.now())
+    outbox.resend(delivery.pk, by="ops", now=timezone.now())
     assert sending.send_due().sent == 1
     first, second = (message_from_bytes(raw) for raw in mailbox.arrived)
     assert first["Message-ID"] == second["Message-ID"] == f"<{delivery.uid}@127.0.0.1>"
@@ -305,22 +320,26 @@ def test_routes_are_by_severity(watched: Watched) -> None:
 
 
 class FakeApprise:
-    """Stands for the extra: takes addresses that begin with ok."""
+    """Stands for the extra: takes addresses that begin with ok; `host` in one is a host, in others a token."""
 
     said: list[tuple[str, str]] = []
 
     def add(self, url: str) -> bool:
-        return url.startswith("ok")
+        scheme, _, host = url.partition("://")
+        tokens = {"host": {}} if scheme == "okhost" else {"token": {}}
+        self.services = [SimpleNamespace(template_tokens=tokens, host=host, redirects=True)]
+        return scheme.startswith("ok")
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.services)
 
     def notify(self, *, title: str, body: str, body_format: str) -> bool:
         self.said.append((title, body))
-        return True
+        return not self.services[0].redirects
 
 
 def test_apprise_is_loaded_when_it_is_needed_and_says_so_when_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-    from types import SimpleNamespace
-
+    monkeypatch.setattr(FakeApprise, "said", [])
     [delivery] = put(channel("apprise", "ok://token"))
     monkeypatch.setitem(sys.modules, "apprise", None)
     sending.send_due()
@@ -331,6 +350,29 @@ def test_apprise_is_loaded_when_it_is_needed_and_says_so_when_it_is_missing(monk
     [other] = put(channel("apprise", "no://token"))
     sending.send_due()
     assert (fresh(other).state, "token" in other.last_error) == ("failed", False)
+
+
+@pytest.mark.parametrize(
+    ("url", "state"),
+    [
+        ("okhost://169.254.169.254", "failed"),
+        ("okhost://2852039166", "failed"),  # the same address in one number
+        ("okhost://[fe80::1]", "failed"),
+        ("okhost://10.1.2.3", "failed"),
+        ("okhost://name.invalid", "pending"),
+        ("okhost://127.0.0.1", "sent"),
+        ("okhost://", "sent"),
+        ("ok://2852039166", "sent"),
+    ],
+)
+def test_a_host_that_an_apprise_address_names_is_checked_first(
+    monkeypatch: pytest.MonkeyPatch, url: str, state: str
+) -> None:
+    monkeypatch.setattr(FakeApprise, "said", [])
+    monkeypatch.setitem(sys.modules, "apprise", SimpleNamespace(Apprise=FakeApprise))
+    [delivery] = put(channel("apprise", url))
+    sending.send_due()
+    assert (fresh(delivery).state, len(FakeApprise.said)) == (state, state == "sent")
 
 
 def test_old_deliveries_go_and_what_waits_stays(hook: Hook) -> None:
