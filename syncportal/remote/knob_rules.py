@@ -7,10 +7,11 @@ knob_checks.py compiles. Pure. Does not: check how knobs fit together.
 import hashlib
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from croniter import croniter
+from croniter import CroniterBadDateError, croniter
 
 from syncportal.remote import formats, schemas
 from syncportal.remote.normalizers import ALIASES, NORMALIZERS, PRECISION_NAMES, normalizer
@@ -34,6 +35,7 @@ from syncportal.remote.rules import (
     text,
 )  # fmt: skip
 
+_ANY_DAY = datetime(2024, 1, 1)  # where the search for a cron line's next time begins
 AUTH_KINDS = ("none", "basic", "header", "query", "oauth2_client_credentials", "login", "hook")
 POLICIES = ("manual", "remote_wins", "local_wins")
 REPAIRS = ("off", "take_remote", "push_local", "alert")
@@ -97,6 +99,18 @@ def _path(value: Any, at: str, found: Found) -> None:
 def _cron(value: Any, at: str, found: Found) -> None:
     if not isinstance(value, str) or len(value.split()) != 5 or not croniter.is_valid(value):
         found.append(Problem(at, f"{quoted(value)} is not a cron line of five fields, such as 0 2 * * 0"))
+    elif any(field[0] in "rR" for field in value.split()):
+        found.append(Problem(at, f"{quoted(value)} names another time whenever it is read"))
+    elif not _ever_comes(value):
+        found.append(Problem(at, f"{quoted(value)} names a day that never comes"))
+
+
+def _ever_comes(cron: str) -> bool:
+    try:
+        croniter(cron, _ANY_DAY).get_next(datetime)
+    except CroniterBadDateError:
+        return False
+    return True
 
 
 def _normalizer(value: Any, at: str, found: Found) -> None:

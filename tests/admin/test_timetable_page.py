@@ -37,7 +37,8 @@ def test_every_duty_and_comparison_stands_there_with_its_last_and_next_run(world
     assert "1,234 ms" in text and "3 times in a row" in text and HOSTILE[0] not in text
     assert reverse("admin:reconciliation_run_change", args=[run.pk]) in text and "6 compared, 1 differ" in text
     assert text.count("Never ran") == len(DUTIES) - 2 + 1, "all but two duties, and the daily sample"
-    assert "2,000 ms" in text and "Daily sample" in text and "0 2 * * 0" in text
+    assert "2,000 ms" in text and "Daily sample" in text
+    assert "Sundays at 02:00" in text and "0 2 * * 0" in text and "daily at 03:30" in text
     assert "No worker is running." in text and "Run now" not in text
     assert "Run now" in world.client("ops").get(PAGE).content.decode()
     assert world.client("olga").get(PAGE).status_code == 403

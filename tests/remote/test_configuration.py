@@ -111,6 +111,8 @@ AT = "/remotes/0/resources/0"
             AT + "/schema/$ref", "only references inside",
         ),
         ([*R, "policy"], {"schedule": "daily"}, AT + "/policy/schedule", "cron"),
+        ([*R, "policy"], {"schedule": "0 0 31 2 *"}, AT + "/policy/schedule", "never comes"),
+        ([*R, "policy"], {"schedule": "0 R(1-5) * * *"}, AT + "/policy/schedule", "whenever it is read"),
         ([*R, "normalize"], {"/a": ["tirm"]}, AT + "/normalize/~1a/0", "'trim'"),
     ],
 )  # fmt: skip

@@ -24,6 +24,7 @@ from syncportal.ops import duties, heartbeat
 from syncportal.ops.duties import DUTIES, DutySpec
 from syncportal.ops.models import Duty
 from syncportal.ops.screens.connection_badges import badge
+from syncportal.ops.screens.cron_words import in_words
 from syncportal.sync.querysets import sees_everything
 from syncportal.sync.screens.page import actor_of, render
 
@@ -47,7 +48,7 @@ class DutyAdmin(ModelAdmin):
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One line as it is shown. `row` carries the pause; next_at None: nothing by itself."""
+    """One line as it is shown. `row` carries the pause; next_at None: nothing by itself; cron: its schedule, if any."""
 
     name: str
     title: str
@@ -61,6 +62,7 @@ class Shown:
     failures: int = 0
     next_at: datetime | None = None
     more: str = ""
+    cron: str = ""
 
 
 def show(request: HttpRequest) -> HttpResponse:
@@ -125,12 +127,12 @@ def _comparison(line: timetable.Line, row: Duty | None, *, now: datetime) -> Sho
     )
     took = (last.finished_at - last.started_at) if last is not None and last.finished_at is not None else None
     return Shown(
-        line.name, title, says, line.cron, state, row,
+        line.name, title, says, in_words(line.cron) if line.cron else "", state, row,
         last_at=last.started_at if last else None,
         took_ms=round(took.total_seconds() * 1000) if took is not None else None,
         result=f"{last.checked} compared, {last.checked - last.matched - last.busy} differ" if last else "",
         next_at=None if paused else line.next_at,
-        more=reverse("admin:reconciliation_run_change", args=[last.pk]) if last else "",
+        more=reverse("admin:reconciliation_run_change", args=[last.pk]) if last else "", cron=line.cron,
     )  # fmt: skip
 
 
