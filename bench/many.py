@@ -77,12 +77,14 @@ def records(count: int) -> None:
     waits = f"({status}) IN ('PENDING', 'RETRY_PENDING')"
     false = "false" if postgres() else "0"
     cast = "::jsonb" if postgres() else ""
+    # Scattered, so that every owner has every status and outcome.
+    whose = f"{owner} + n / 25 * 2654435761 % 4294967296 / 100 % {OWNERS}"
     data = f"""('{{"id": "X-' || n || '", "name": "Account ' || n || '", "credit": ' || (n % 1000) || '}}'){cast}"""
     run(
         f"""INSERT INTO sync_record (resource_id, external_id, title, data, base, version, revision, intent, owner_id,
               content_hash, synced_at, deleted_at, created_at, updated_at)
             SELECT {first} + n * 31 % {RESOURCES}, 'X-' || n, 'Account ' || n, {data}, {data}, '1', 1, 'update',
-              CASE WHEN n % 25 = 0 THEN {owner} + n / 25 % {OWNERS} END, '', {ago("n % 86400")},
+              CASE WHEN n % 25 = 0 THEN {whose} END, '', {ago("n % 86400")},
               CASE WHEN n % 100 = 7 THEN {ago("n % 864000")} END, {ago("3000000")}, {ago("n % 2592000")}
             FROM {numbers(count)}""",
         f"""INSERT INTO sync_syncjob (record_id, remote_id, resource_id, status, reason, detail, attempts, max_attempts,
@@ -105,7 +107,7 @@ def logs(count: int, *, records: int) -> None:
     code = (
         "CASE n % 13 " + " ".join(f"WHEN {i} THEN '{code}'" for i, code in enumerate(CODES)) + f" ELSE '{CODES[0]}' END"
     )
-    final = "n % 10 <> 3" if postgres() else "(n % 10 <> 3)"
+    final = "n / 10 % 10 <> 3" if postgres() else "(n / 10 % 10 <> 3)"
     run(
         f"""INSERT INTO sync_synclog (record_id, resource_id, at, claim_no, attempt, purpose, method, url,
               request_headers, request_body, http_status, response_headers, response_body, response_bytes,

@@ -80,6 +80,14 @@ class EventQuerySet(_ByRecordOwner):
             return self.none()
         return self.in_scope_of(user.pk)
 
+    def listed_for(self, user: Person) -> Self:
+        """Return the rows of `visible_to`, found from the person's side: for lists that look back over everything."""
+        if sees_everything(user) or not user.is_authenticated:
+            return self.visible_to(user)
+        rows = self.model._default_manager.order_by()
+        own, acts = rows.filter(record__owner_id=user.pk), rows.filter(actor_id=user.pk)
+        return self.filter(pk__in=own.values("pk").union(acts.values("pk")))
+
     def in_scope_of(self, user_id: int) -> Self:
         """Return the events of a user's own records, and the user's own acts."""
         return self.filter(Q(record__owner_id=user_id) | Q(actor_id=user_id))

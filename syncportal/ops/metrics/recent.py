@@ -1,7 +1,7 @@
 """The attempts that failed last.
 
 Owns: `RecentError` and reading a few of them. Guarantees: at most one short walk down an index for each way to fail,
-and none where the window's roll-ups say that there is nothing to find.
+and none where the window's roll-ups say that there is nothing to find; one's own are those that counting came across.
 """
 
 from dataclasses import dataclass
@@ -9,11 +9,10 @@ from datetime import datetime
 from typing import Final
 
 from syncportal.ops.metrics.scope import Scope
-from syncportal.ops.metrics.traffic import Traffic
+from syncportal.ops.metrics.traffic import RECENT, Traffic
 from syncportal.sync.models import SyncLog
 from syncportal.sync.rollups import FAILED
 
-RECENT: Final = 8
 _COLUMNS: Final = ("at", "record_id", "outcome", "error_code", "error_kind", "detail", "record__title",
                    "record__external_id", "resource__slug", "resource__name")  # fmt: skip
 
@@ -33,11 +32,14 @@ class RecentError:
 
 def read(scope: Scope, *, traffic: Traffic) -> tuple[RecentError, ...]:
     """Return the last failures of the window, newest first."""
+    logs = scope.logs().select_related("record", "resource").only(*_COLUMNS)
     found: list[SyncLog] = []
-    for outcome in FAILED:
-        if traffic.outcomes.get(outcome):
-            rows = scope.logs().filter(outcome=outcome, final=True).select_related("record", "resource")
-            found += rows.only(*_COLUMNS).order_by("-id")[:RECENT]
+    if traffic.last_failures is not None:
+        found = list(logs.filter(pk__in=traffic.last_failures)) if traffic.last_failures else []
+    else:
+        for outcome in FAILED:
+            if traffic.outcomes.get(outcome):
+                found += logs.filter(outcome=outcome, final=True).order_by("-id")[:RECENT]
     found.sort(key=lambda row: (row.at, row.pk), reverse=True)
     return tuple(_shown(row) for row in found[:RECENT] if row.at >= traffic.since)
 

@@ -6,10 +6,12 @@ ended in a conflict is neither. Durations are those of the last exchange of atte
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from heapq import nlargest
+from operator import add
 from typing import Final
 
 from django.db.models import Sum
@@ -21,6 +23,7 @@ from syncportal.sync.windows import Window
 TARGET_PERCENT: Final = 95.0
 ALARM_PERCENT: Final = 90.0
 TOP: Final = 5
+RECENT: Final = 8
 _SUMMED: Final = {"good": "attempts", "ms": "total_ms", **{f"sum_{name}": name for name in BUCKETS}}
 _WIDEST_MS: Final = 30_000
 """What is taken for the end of the last bucket: no call lasts longer than its hard deadline."""
@@ -63,13 +66,17 @@ class ErrorCount:
 
 @dataclass(frozen=True)
 class Traffic:
-    """A window's attempts. outcomes: how many came to what, by the verb's name."""
+    """A window's attempts. outcomes: how many came to what, by the verb's name.
+
+    last_failures: the ids of the last exchanges that failed, newest first; None where only sums were read.
+    """
 
     window: Window
     since: datetime
     slots: tuple[Slot, ...]
     outcomes: dict[str, int]
     errors: tuple[ErrorCount, ...]
+    last_failures: tuple[int, ...] | None = None
 
     @cached_property
     def whole(self) -> Slot:
@@ -111,12 +118,12 @@ def percentile(took: Sequence[int], share: float) -> int | None:
 def read(scope: Scope, *, window: Window, now: datetime) -> Traffic:
     """Return the window's traffic in a scope: three queries, or one for own records only."""
     since = window.since(now)
-    counts = _Counts(window)
+    counts, failures = _Counts(window), None
     if scope.everything:
         _from_rollups(counts, scope, since)
     else:
-        _from_logs(counts, scope, since)
-    return Traffic(window, since, counts.slots(now), counts.outcomes, counts.top())
+        failures = _from_logs(counts, scope, since)
+    return Traffic(window, since, counts.slots(now), counts.outcomes, counts.top(), failures)
 
 
 class _Counts:
@@ -128,13 +135,9 @@ class _Counts:
         self.outcomes: dict[str, int] = {}
         self.errors: dict[str, int] = {}
 
-    def time(self, at: datetime, numbers: Iterable[int]) -> None:
-        """Add numbers to the slot that holds a moment."""
-        begin = begin_of(at, self.window.slot_s)
-        present = self.by_slot.get(begin)
-        self.by_slot[begin] = (
-            list(numbers) if present is None else [a + b for a, b in zip(present, numbers, strict=True)]
-        )
+    def slot(self, at: datetime) -> list[int]:
+        """Return the numbers of the slot that holds a moment, to be added to."""
+        return self.by_slot.setdefault(begin_of(at, self.window.slot_s), [0] * (3 + len(BUCKETS)))
 
     def outcome(self, outcome: str, error: str, count: int) -> None:
         """Add attempts that came to one outcome for one cause."""
@@ -160,23 +163,29 @@ def _from_rollups(counts: _Counts, scope: Scope, since: datetime) -> None:
     rows = scope.rollups().filter(span_s=counts.window.source_s, begins_at__gte=since).order_by()
     sums = {name: Sum(column) for name, column in _SUMMED.items()}
     for begin, *numbers in rows.filter(outcome__in=SUCCEEDED).values_list("begins_at").annotate(**sums):
-        good, *timed = (int(number) for number in numbers)
-        counts.time(begin, [good, 0, *timed])
+        good, total_ms, *took = (int(number) for number in numbers)
+        slot = counts.slot(begin)
+        slot[:] = map(add, slot, (good, 0, total_ms, *took))
     bad = rows.filter(outcome__in=FAILED).values_list("begins_at").annotate(number=Sum("attempts"))
     for begin, number in bad:
-        counts.time(begin, [0, int(number), 0, *([0] * len(BUCKETS))])
+        counts.slot(begin)[1] += int(number)
     for outcome, error, count in rows.values_list("outcome", "error").annotate(number=Sum("attempts")):
         counts.outcome(outcome, error, int(count))
 
 
-def _from_logs(counts: _Counts, scope: Scope, since: datetime) -> None:
+def _from_logs(counts: _Counts, scope: Scope, since: datetime) -> tuple[int, ...]:
+    """Count one's own exchanges and return those that failed last: a second search could read the whole log."""
     rows = scope.logs().filter(final=True, at__gte=since, outcome__in=COUNTED).order_by()
-    found = rows.values_list("at", "outcome", "error_code", "error_kind", "duration_ms")
-    for at, outcome, code, kind, took in found.iterator(chunk_size=5_000):
+    found = rows.values_list("pk", "at", "outcome", "error_code", "error_kind", "duration_ms")
+    failures: list[tuple[datetime, int]] = []
+    for pk, at, outcome, code, kind, took in found.iterator(chunk_size=5_000):
         counts.outcome(outcome, code or kind, 1)
         if outcome in SUCCEEDED:
-            buckets = [0] * len(BUCKETS)
-            buckets[bisect_left(BOUNDS_MS, took)] = 1
-            counts.time(at, [1, 0, took, *buckets])
+            slot = counts.slot(at)
+            slot[0] += 1
+            slot[2] += took
+            slot[3 + bisect_left(BOUNDS_MS, took)] += 1
         elif outcome in FAILED:
-            counts.time(at, [0, 1, 0, *([0] * len(BUCKETS))])
+            counts.slot(at)[1] += 1
+            failures.append((at, pk))
+    return tuple(pk for _, pk in nlargest(RECENT, failures))

@@ -273,7 +273,7 @@ class EventAdmin(_ReadOnly):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Event]:
         """Return what the person may see."""
-        return Event.objects.visible_to(request.user).defer("record__data", "record__base").order_by("-id")
+        return Event.objects.listed_for(request.user).defer("record__data", "record__base").order_by("-id")
 
     @admin.display(description="When")
     def when(self, row: Event) -> SafeString:
