@@ -69,8 +69,8 @@ def test_a_failed_undo_alerts_operations_and_is_counted(scene: Scene) -> None:
     assert told("compensation.failed").data["task"] == str(task.task_id)
     numbers = metrics.read(now=db_now())
     assert (numbers.open, numbers.waiting_for_person) == (0, 1)
-    assert numbers.totals == {"failed_permanent:max_attempts": 1}
-    assert metrics.as_metrics(numbers)['compensating_tasks_total{outcome="failed_permanent:max_attempts"}'] == 1.0
+    assert numbers.ended == {"failed_permanent:max_attempts": 1}
+    assert metrics.as_metrics(numbers)['compensating_tasks_ended{outcome="failed_permanent:max_attempts"}'] == 1.0
 
 
 def test_retry_now_heals_when_the_cause_is_gone(scene: Scene) -> None:

@@ -123,7 +123,7 @@ def test_what_people_end_is_told_too(scene: Scene) -> None:
         resolve.resolve(conflict.pk, decision, actor=actor(scene))
     assert outcomes(lines) == [("compensation.closed", "resolved")]
     assert lines[0]["actor_id"] == scene.people["operator"].pk
-    assert metrics.read(now=db_now()).totals == {f"{task.status}:resolved": 1}
+    assert metrics.read(now=db_now()).ended == {f"{task.status}:resolved": 1}
 
 
 def test_the_numbers_of_open_tasks_and_their_oldest(scene: Scene) -> None:
@@ -146,4 +146,4 @@ def test_the_numbers_of_open_tasks_and_their_oldest(scene: Scene) -> None:
     workers.work(seconds=20)
     numbers = metrics.as_metrics(metrics.read(now=db_now()))
     assert numbers["compensating_tasks_open"] == numbers["compensating_tasks_oldest_age_seconds"] == 0.0
-    assert numbers['compensating_tasks_total{outcome="succeeded:forced"}'] == 1.0
+    assert numbers['compensating_tasks_ended{outcome="succeeded:forced"}'] == 1.0

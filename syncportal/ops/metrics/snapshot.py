@@ -143,7 +143,7 @@ def snapshot(scope: Scope, *, now: datetime, window: Window = DEFAULT) -> Snapsh
         open_conflicts=conflicts["number"],
         oldest_conflict_at=conflicts["oldest"],
         open_discrepancies=open_discrepancies(scope),
-        tasks=compensations.read(now=now, rows=scope.tasks(), ended=False),
+        tasks=compensations.read(now=now, rows=scope.tasks(), past=False),
         recent_errors=recent.read(scope, traffic=passed),
         alerts=tuple(alerts.order_by(*_ALERTS_FIRST)[:MOST_ALERTS]),
         alert_kinds=dict(alerts.order_by().values_list("kind").annotate(number=Count("pk"))),
