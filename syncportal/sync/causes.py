@@ -41,6 +41,10 @@ def _step(text: str) -> str:
     return text[:LONGEST].rstrip()
 
 
+DEADLY: Final = "Its workers died again and again while sending it; it may be what kills them."
+"""The detail of a dead letter that no answer explains."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cause:
     """One cause of failures at one remote. message: normalised."""
@@ -60,3 +64,8 @@ class Cause:
 def cause_of(*, remote_id: int, kind: str, code: str, message: str) -> Cause:
     """Return the cause of one failure."""
     return Cause(remote_id, kind[:20], code[:40], normalised(message))
+
+
+def deadly(remote_id: int) -> Cause:
+    """Return the cause of a job given up because its workers died, whatever the remote said before."""
+    return cause_of(remote_id=remote_id, kind="", code="worker_died", message=DEADLY)

@@ -11,7 +11,8 @@ from django.db.models import Q
 from syncportal.kernel import doorbell
 from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import atomic_retry
-from syncportal.sync import bypassed, events, records, scan_positions, transitions
+from syncportal.sync import bypassed, error_groups, events, records, scan_positions, transitions
+from syncportal.sync.causes import deadly
 from syncportal.sync.drain import due_remotes
 from syncportal.sync.events import Fact, Kind
 from syncportal.sync.models import Pull, Record, SyncJob
@@ -32,7 +33,7 @@ class Swept:
 
 def sweep() -> Swept:
     """Do everything once; safe to run anywhere, at any time, any number of times at once."""
-    rescued = atomic_retry(lambda: _rescue(db_now()))
+    rescued = atomic_retry(lambda: rescue(db_now()))
     dirty = atomic_retry(lambda: _find_dirty(db_now()))
     return Swept(rescued, dirty, ring_for_due(db_now()))
 
@@ -49,15 +50,17 @@ def ring_for_due(now: datetime) -> tuple[str, ...]:
     return tuple(task for task in waiting if doorbell.ring(task))
 
 
-def _rescue(now: datetime) -> int:
+def rescue(now: datetime) -> int:
+    """Take back the jobs of dead workers, tell of each, and count what is given up; call in a transaction."""
     rescued = transitions.rescue(now=now)
     kinds = {False: Kind.JOB_RESCUED, True: Kind.SYNC_DEAD_LETTERED}
     resources = dict(Record.objects.filter(pk__in=[job.record_id for job in rescued]).values_list("pk", "resource_id"))
     facts = [
-        Fact(kinds[job.dead], job.record_id, resources.get(job.record_id), data={"reason": "worker_died"})
+        Fact(kinds[job.dead], job.record_id, resources.get(job.record_id), data={"reason": transitions.WORKER_DIED})
         for job in rescued
     ]
     events.write(facts, now=now)
+    error_groups.add([deadly(job.remote_id) for job in rescued if job.dead], now=now)
     return len(rescued)
 
 

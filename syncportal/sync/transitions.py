@@ -17,6 +17,7 @@ from django.db.models import Case, F, Q, QuerySet, Value, When
 from syncportal.kernel.bulk import update_rows
 from syncportal.kernel.machine import Verb
 from syncportal.sync import states
+from syncportal.sync.causes import DEADLY, deadly
 from syncportal.sync.claims import Claim, Send
 from syncportal.sync.models import Record, SyncJob
 from syncportal.sync.states import Intent, Status
@@ -252,17 +253,17 @@ def leave_processing(moves: Sequence[Leaving], *, now: datetime) -> set[int]:
 
 @dataclass(frozen=True, slots=True)
 class Rescued:
-    """A job taken back from a dead worker, and whether that was its last chance."""
+    """A job taken back from a dead worker, and whether that was its last chance; then `causes.deadly` is its error."""
 
     record_id: int
-    claim_no: int
+    remote_id: int
     dead: bool
 
 
 def rescue(*, now: datetime, limit: int = 500) -> list[Rescued]:
     """Take back jobs whose lease is over; what was claimed counts as sent, so they are in doubt.
 
-    The third death of a worker over the same job makes it a dead letter. Call in a transaction.
+    The third death of a worker over the same job makes it a dead letter. Call in a transaction that counts its cause.
     """
     orphans = SyncJob.objects.filter(status=Status.PROCESSING, lease_until__lt=now).order_by("pk")
     if connection.features.has_select_for_update_skip_locked:
@@ -274,7 +275,8 @@ def rescue(*, now: datetime, limit: int = 500) -> list[Rescued]:
         moved = SyncJob.objects.filter(pk=job.pk, status=Status.PROCESSING, claim_no=job.claim_no).update(
             status=Status.DEAD_LETTER if dead else Status.RETRY_PENDING,
             reason=WORKER_DIED,
-            detail="The worker died while sending; the remote is asked first what it holds.",
+            detail=DEADLY if dead else "The worker died while sending; the remote is asked first what it holds.",
+            error_group=deadly(job.remote_id).id if dead else job.error_group_id,
             due_at=None if dead else now,
             lease_until=None,
             claimed_by="",
@@ -284,7 +286,7 @@ def rescue(*, now: datetime, limit: int = 500) -> list[Rescued]:
             updated_at=now,
         )
         if moved:
-            rescued.append(Rescued(job.pk, job.claim_no, dead))
+            rescued.append(Rescued(job.pk, job.remote_id, dead))
     return rescued
 
 

@@ -10,7 +10,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from syncportal.demo import DemoMaster
-from syncportal.sync import error_groups, error_reading, retention, transitions
+from syncportal.sync import error_groups, error_reading, retention, sweep, transitions
+from syncportal.sync.causes import DEADLY
 from syncportal.sync.error_models import ErrorGroup, ErrorHour
 from syncportal.sync.error_states import GroupState
 from syncportal.sync.events import Actor
@@ -129,6 +130,23 @@ def test_pushes_without_failures_pay_nothing(master: DemoMaster, rows: list[Reco
     refuse(master, "ACC-0003", "ACC-0004", "ACC-0005", status=503)
     written, batches = statements("Umeå")
     assert 0 < written == 2 * batches
+
+
+def test_a_dead_letter_of_dead_workers_has_its_cause_too(master: DemoMaster, rows: list[Record], ops: User) -> None:
+    refuse(master, "ACC-0001", status=503)
+    push(rows[:1])
+    now = timezone.now() + timedelta(minutes=5)
+    edit(rows[1], city="Lund")
+    for _ in range(transitions.MAX_WORKER_DEATHS):
+        assert seen(ops)["http_503"] == (1, "open"), "a death says nothing new about why it failed before"
+        transitions.claim_many(rows[0].resource.remote_id, limit=9, holder="dead", now=now, lease_s=90)
+        now += timedelta(seconds=91)
+        with transaction.atomic():
+            sweep.rescue(now)
+    assert seen(ops) == {"http_503": (0, "over"), "worker_died": (2, "open")}
+    group = ErrorGroup.objects.get(code="worker_died")
+    assert (group.remote_id, group.occurrences, str(group)) == (rows[0].resource.remote_id, 2, DEADLY)
+    assert set(SyncJob.objects.filter(error_group=group).values_list("status", "detail")) == {("DEAD_LETTER", DEADLY)}
 
 
 def test_owners_see_their_own_counts_only(master: DemoMaster, rows: list[Record], ops: User) -> None:

@@ -30,7 +30,7 @@ from syncportal.remote.errors import Missing, Rejected, ServerFault, Timeout, Un
 from syncportal.remote.models import Resource
 from syncportal.remote.payloads import ReadResult, RemoteObject, WriteResult
 from syncportal.remote.spec import ResourceSpec, spec_for
-from syncportal.sync import executor, local, operate, records, resolve, transitions
+from syncportal.sync import executor, local, operate, records, resolve, sweep, transitions
 from syncportal.sync.claims import Claim, Outcome
 from syncportal.sync.models import Conflict, Record, SyncJob
 from syncportal.sync.records import RecordState
@@ -224,7 +224,7 @@ class Lives(RuleBasedStateMachine):
     def time_passes(self, seconds: int) -> None:
         self.now += timedelta(seconds=seconds)
         with transaction.atomic():
-            transitions.rescue(now=self.now)
+            sweep.rescue(self.now)
 
     @precondition(lambda self: self.remote.late)
     @rule(number=st.integers(0, 5))
@@ -309,7 +309,7 @@ class Lives(RuleBasedStateMachine):
             while self.remote.late:
                 self.remote.deliver(0, self.now, settle_s=self.spec.policy.settle_s)
             with transaction.atomic():
-                transitions.rescue(now=self.now)
+                sweep.rescue(self.now)
             for conflict in Conflict.objects.open().filter(record_id__in=self.wanted):
                 self.decide(conflict, Action.MERGE)
             operate.requeue(sorted(self.wanted), actor=PERSON)

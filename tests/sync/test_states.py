@@ -9,7 +9,8 @@ import pytest
 
 from syncportal.demo.seed import account_rows
 from syncportal.remote.models import Resource
-from syncportal.sync import records, states, transitions
+from syncportal.sync import error_groups, records, states, transitions
+from syncportal.sync.causes import deadly
 from syncportal.sync.models import SyncJob
 from syncportal.sync.records import RecordState
 from syncportal.sync.states import Intent, Status
@@ -154,6 +155,7 @@ def test_the_third_death_of_a_worker_makes_a_dead_letter(resource: Resource) -> 
         now += timedelta(seconds=91)
         [rescued] = transitions.rescue(now=now)
         assert rescued.dead is (death == 3)
+        error_groups.add([deadly(rescued.remote_id)] if rescued.dead else [], now=now)
     job = SyncJob.objects.get(pk=pk)
     assert job.status == Status.DEAD_LETTER
     assert job.in_doubt, "the last worker may have sent something"
