@@ -60,6 +60,14 @@ class Cause:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """What rows that were let go wait for before they can end, and where one can help."""
+
+    why: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Some rows to act on, for whom, and with which parameters."""
 
@@ -78,7 +86,7 @@ class Act:
     every row. watch: how rows done earlier turned out (WAITING: not known yet), for ramps, and for acts that `follow`
     every row to its end because they only ask for something. form: asks for parameters; has a property `parameters`.
     details: what else the preview counts over the rows, such as fields. causes: why rows that failed did, the most
-    frequent first.
+    frequent first. waits: what keeps rows that are let go from ending.
     """
 
     name: str
@@ -97,6 +105,7 @@ class Act:
     form: type[forms.Form] | None = None
     details: "Callable[[Sequence[int], Parameters], Sequence[Part]] | None" = None
     causes: Callable[[Sequence[int], Parameters], Sequence[Cause]] | None = None
+    waits: Callable[[Sequence[int]], Sequence[Wait]] | None = None
 
 
 _paths: dict[str, str] = {}

@@ -10,8 +10,12 @@ from django.contrib.auth import get_user_model
 from django.db.models import Count
 from django.urls import reverse
 
-from syncportal.bulk.acts import Act, Batch, Cause, Parameters, Person, Result, Target, Verdict
+from syncportal.bulk.acts import Act, Batch, Cause, Parameters, Person, Result, Target, Verdict, Wait
 from syncportal.bulk.states import RowState
+from syncportal.kernel.clock import db_now
+from syncportal.remote import limits
+from syncportal.remote.limits import Blocked
+from syncportal.remote.models import Remote
 from syncportal.sync import operate, states, transitions
 from syncportal.sync.error_models import ErrorGroup
 from syncportal.sync.events import Actor
@@ -156,10 +160,31 @@ def causes(record_ids: Sequence[int], parameters: Parameters) -> list[Cause]:
     return sorted(found, key=lambda cause: (-cause.count, cause.title))
 
 
+def waits(record_ids: Sequence[int]) -> list[Wait]:
+    """Return the remotes of these records to which no call goes now, and what will end that."""
+    blocked = limits.blocked(db_now())
+    if not blocked:
+        return []
+    jobs = SyncJob.objects.filter(pk__in=list(record_ids), remote_id__in=blocked).order_by()
+    remotes = Remote.objects.filter(pk__in=jobs.values("remote_id")).only("pk", "slug", "name").order_by("slug")
+    return [Wait(_why(remote, blocked[remote.pk]), _page(remote)) for remote in remotes]
+
+
+def _why(remote: Remote, block: Blocked) -> str:
+    if block.reason == limits.PAUSED:
+        because = f" ({block.detail})" if block.detail else ""
+        return f"{remote} is paused{because}: its records wait until somebody resumes it."
+    return f"{remote} does not answer: its records wait; it is asked again by itself until it does."
+
+
+def _page(remote: Remote) -> str:
+    return reverse("admin:remote_remote_change", args=[remote.pk])
+
+
 REQUEUE = Act(
     name="records.requeue", label="Requeue", done="requeued", nouns=NOUNS, home=LIST,
     promise="Each gets all its attempts again and goes out at once; history stays.",
-    may=may_act, scope=own_among, targets=targets, run=_requeue, watch=how_it_went, causes=causes,
+    may=may_act, scope=own_among, targets=targets, run=_requeue, watch=how_it_went, causes=causes, waits=waits,
     preview=lambda ids, parameters: _verdicts(ids, _no_requeue),
 )  # fmt: skip
 REFRESH = Act(

@@ -12,6 +12,8 @@ from django.utils import timezone
 
 from syncportal.bulk import work
 from syncportal.bulk.models import BulkOperation
+from syncportal.remote import limits
+from syncportal.remote.models import Gate
 from syncportal.sync.error_models import ErrorGroup
 from syncportal.sync.models import Event, SyncJob
 from tests.admin.conftest import HOSTILE, World
@@ -182,6 +184,33 @@ def test_retrying_a_group_goes_in_steps_over_frozen_records(failed: World, monke
     assert (operation.state, operation.done) == ("done", 3)
     assert rows(client.get(LIST)) == {"http_422": 1, "http_503": 1}
     assert SyncJob.objects.get(pk=failed.records[5].pk).status == "ERROR"
+
+
+def test_a_retry_says_what_keeps_its_records_from_ending(failed: World, monkeypatch: Any) -> None:
+    monkeypatch.setattr(work, "LOOK_AGAIN_S", 0)
+    failed.master.faults.clear()
+    remote, client = failed.resource.remote, failed.client("ops")
+    limits.pause(remote.pk, reason="by_hand", detail="<b>moves house", now=timezone.now())
+    waits = f"{remote} is paused (&lt;b&gt;moves house): its records wait until somebody resumes it."
+    answer = client.post(reverse("admin:sync_errorgroup_retry", args=[group().pk]), follow=True)
+    assert waits in answer.content.decode(), "the preview says it before anything is started"
+    operation = BulkOperation.objects.get()
+    client.post(reverse("admin:bulk_bulkoperation_start", args=[operation.pk]))
+    page = reverse("admin:bulk_bulkoperation_progress", args=[operation.pk])
+    text = client.get(page).content.decode()
+    assert waits in text and reverse("admin:remote_remote_change", args=[remote.pk]) in text
+    assert "No worker has looked at it since" not in text
+    Gate.objects.update(paused=False, breaker="open", open_until=timezone.now() + timedelta(minutes=1))
+    assert f"{remote} does not answer: its records wait" in client.get(page).content.decode()
+    Gate.objects.update(breaker="closed", open_until=None)
+    BulkOperation.objects.update(progress_at=timezone.now() - timedelta(minutes=2))
+    text = client.get(page).content.decode()
+    assert "its records wait" not in text and "No worker has looked at it since" in text
+    for _ in range(6):
+        drain()
+        work.run(operation.pk, seconds=5)
+    text = client.get(page).content.decode()
+    assert "Done" in text and "its records wait" not in text and "No worker has" not in text
 
 
 def test_an_owner_retries_own_records_only(failed: World) -> None:

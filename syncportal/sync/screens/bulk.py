@@ -6,6 +6,7 @@ tab never widens an act; a second click starts nothing twice; only the person wh
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
@@ -18,7 +19,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from syncportal.bulk import journal, work
-from syncportal.bulk.acts import Act, Cause, Target, UnknownAct, act_of, preview_of
+from syncportal.bulk.acts import Act, Cause, Target, UnknownAct, Wait, act_of, preview_of
 from syncportal.bulk.journal import NewOperation
 from syncportal.bulk.models import BulkOperation, BulkRow
 from syncportal.bulk.states import RowState, State
@@ -30,6 +31,7 @@ from syncportal.sync.screens.page import fragment, render, to_list
 
 MOST = 20_000
 INLINE_S = 1.0
+STILL = timedelta(minutes=1)
 _PAGE = 100
 _FILTERS = {
     "": ("All", ()), "done": ("Done", (RowState.DONE,)), "left-out": ("Left out", (RowState.SKIPPED,)),
@@ -175,6 +177,7 @@ def _preview_page(
     context = {
         "operation": operation, "act": act, "preview": shown, "form": form, "home": reverse(act.home),
         "noun": act.nouns[shown.taken != 1], "own": operation.user_id == request.user.pk,
+        "waits": act.waits(ids) if act.waits is not None else (),
     }  # fmt: skip
     return render(request, "bulk/preview.html", title=act.label, context=context, status=status)
 
@@ -186,7 +189,21 @@ def _progress(operation: BulkOperation, act: Act) -> dict[str, Any]:
         "reasons": reasons(operation), "running": operation.state == State.RUNNING,
         "noun": act.nouns[operation.total != 1], "causes": _causes(operation, act),
         "step": operation.allowed if operation.ramp and operation.state == State.RUNNING else None,
+        "waits": _waits(operation, act), "still_since": _still_since(operation),
     }  # fmt: skip
+
+
+def _waits(operation: BulkOperation, act: Act) -> Sequence[Wait]:
+    """Return what rows under way wait for, where the act can tell."""
+    if act.waits is None or operation.state != State.RUNNING or not operation.handed_over:
+        return ()
+    return act.waits([row.target_id for row in journal.handed_over(operation, limit=work.WATCHED)])
+
+
+def _still_since(operation: BulkOperation) -> datetime | None:
+    """Return since when no worker has looked at an operation that runs; None while one does."""
+    seen_at = operation.progress_at if operation.state == State.RUNNING else None
+    return seen_at if seen_at is not None and seen_at < db_now() - STILL else None
 
 
 def _causes(operation: BulkOperation, act: Act) -> Sequence[Cause]:
