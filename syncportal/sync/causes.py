@@ -45,6 +45,10 @@ DEADLY: Final = "Its workers died again and again while sending it; it may be wh
 """The detail of a dead letter that no answer explains."""
 
 
+MANY: Final = "Many different messages"
+"""Stands for the message where a remote sends more different ones than anybody could read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cause:
     """One cause of failures at one remote. message: normalised."""
@@ -59,6 +63,11 @@ class Cause:
         """Return the id of its group: positive, 62 bits of a digest, the same everywhere."""
         told = "\0".join((str(self.remote_id), self.kind, self.code, self.message))
         return (int.from_bytes(hashlib.sha256(told.encode("utf-8", "replace")).digest()[:8]) >> 2) or 1
+
+    @property
+    def without_message(self) -> "Cause":
+        """Return the cause that stands for all of its class and code whose messages are too many to tell apart."""
+        return Cause(self.remote_id, self.kind, self.code, MANY)
 
 
 def cause_of(*, remote_id: int, kind: str, code: str, message: str) -> Cause:

@@ -1,17 +1,18 @@
 """Failures with one cause, counted as one, and what people decide about them. The only writer of ErrorGroup, ErrorHour.
 
-Guarantees: written in the transaction of the outcomes, two statements a batch and none without failures; a group's id
-follows from its cause, so jobs and exchanges name it before it is written. Each act is one conditional UPDATE with its
+Guarantees: written in the transaction of the outcomes, three statements a batch and none without failures; a group's id
+follows from its cause, so jobs and exchanges name it before it is written; a remote has about `MOST` groups at most,
+whatever it answers. Each act is one conditional UPDATE with its
 event. Does not: say which records a group affects; that stands on the jobs (`transitions.py`), where a success ends it.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Count, Exists, OuterRef
 
 from syncportal.kernel.bulk import add_rows
 from syncportal.kernel.clock import db_now
@@ -25,7 +26,31 @@ from syncportal.sync.models import SyncJob
 from syncportal.sync.rollups import HOUR_S, begin_of
 
 KEPT: Final = timedelta(days=90)
+MOST: Final = 500
+"""So many groups of one remote are told apart; further messages share one group for each class and code."""
 ACTS: Final = (Kind.ERROR_GROUP_NOTED, Kind.ERROR_GROUP_SNOOZED, Kind.ERROR_GROUP_IGNORED, Kind.ERROR_GROUP_REOPENED)
+
+
+def bounded(causes: Mapping[int, Cause]) -> dict[int, Cause]:
+    """Return causes as they are to be written, by the same keys: new ones of a remote with enough lose their message.
+
+    Batches that are written at the same moment do not see each other's, so there may be a few more than `MOST`.
+    """
+    if not causes:
+        return {}
+    found = ErrorGroup.objects.filter(pk__in={cause.id for cause in causes.values()})
+    known = set(found.values_list("pk", flat=True))
+    fresh = sorted({cause for cause in causes.values() if cause.id not in known}, key=lambda cause: cause.id)
+    if not fresh:
+        return dict(causes)
+    kept = ErrorGroup.objects.filter(remote__in={cause.remote_id for cause in fresh}).order_by().values_list("remote")
+    number = Counter(dict(kept.annotate(number=Count("pk"))))
+    crowded = set()
+    for cause in fresh:
+        number[cause.remote_id] += 1
+        if number[cause.remote_id] > MOST:
+            crowded.add(cause)
+    return {key: cause.without_message if cause in crowded else cause for key, cause in causes.items()}
 
 
 def add(causes: Iterable[Cause], *, now: datetime) -> None:

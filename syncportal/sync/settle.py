@@ -81,14 +81,14 @@ def settle(outcomes: Sequence[Outcome], *, specs: Mapping[int, ResourceSpec], no
     contents = records.states_of(needed) if needed else {}
     steps = [_step(o, revisions, contents, specs[o.claim.resource_id]) for o in mine]
     steps = _give_way(steps)
+    causes = error_groups.bounded({s.outcome.claim.record_id: cause for s in steps if (cause := _cause(s)) is not None})
     records.write([_stamped(step, now) for step in steps if step.state is not None], now=now)
-    transitions.leave_processing([_leaving(step) for step in steps], now=now)
+    transitions.leave_processing([_leaving(step, causes.get(step.outcome.claim.record_id)) for step in steps], now=now)
     openings = [step.opening for step in steps if step.opening is not None]
     if openings:
         conflict_store.open_or_renew(openings, now=now)
     events.write([_fact(step) for step in steps if step.reason != HANDED_BACK], now=now)
     kept = {o.claim.record_id for o in mine}
-    causes = {step.outcome.claim.record_id: cause for step in steps if (cause := _cause(step)) is not None}
     logs = [_log(o, causes.get(o.claim.record_id), kept=o.claim.record_id in kept) for o in outcomes]
     events.write_logs(logs)
     error_groups.add(causes.values(), now=now)
@@ -228,15 +228,14 @@ def _cause(step: _Step) -> Cause | None:
     )  # fmt: skip
 
 
-def _error_group(step: _Step) -> int | None:
+def _error_group(step: _Step, cause: Cause | None) -> int | None:
     """Return what the job says of its error: a new one, none any more, or the one it had."""
-    cause = _cause(step)
     if cause is not None:
         return cause.id
     return transitions.SAME_ERROR if step.verb.name in _UNCOUNTED else None
 
 
-def _leaving(step: _Step) -> Leaving:
+def _leaving(step: _Step, cause: Cause | None) -> Leaving:
     claim, outcome, verb = step.outcome.claim, step.outcome, step.verb
     diverted = step.edited and verb in states.DIVERTED_WHEN_EDITED
     uncounted = verb.name in _UNCOUNTED or step.reason == MISCONFIGURED
@@ -252,7 +251,7 @@ def _leaving(step: _Step) -> Leaving:
         due_at=None if diverted else outcome.due_at,
         sends=outcome.sends,
         rebases=claim.rebases + 1 if verb is states.REBASE else claim.rebases if verb is states.POSTPONE else 0,
-        error_group=_error_group(step),
+        error_group=_error_group(step, cause),
     )
 
 

@@ -1,6 +1,7 @@
 """Failures with one cause are one row: counted with the outcomes, ended by success, seen by whom they concern."""
 
 from datetime import timedelta
+from itertools import product
 from typing import Any
 
 import pytest
@@ -11,12 +12,12 @@ from django.utils import timezone
 
 from syncportal.demo import DemoMaster
 from syncportal.sync import error_groups, error_reading, retention, sweep, transitions
-from syncportal.sync.causes import DEADLY
+from syncportal.sync.causes import DEADLY, MANY, cause_of
 from syncportal.sync.error_models import ErrorGroup, ErrorHour
 from syncportal.sync.error_states import GroupState
 from syncportal.sync.events import Actor
 from syncportal.sync.models import Event, Record, SyncJob, SyncLog
-from tests.factories import Clock, drain, edit, make_resource, take
+from tests.factories import Clock, drain, edit, make_remote, make_resource, take
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.db]
 OPS = Actor("user", label="ops")
@@ -129,7 +130,40 @@ def test_pushes_without_failures_pay_nothing(master: DemoMaster, rows: list[Reco
     refuse(master, "ACC-0001", "ACC-0002")
     refuse(master, "ACC-0003", "ACC-0004", "ACC-0005", status=503)
     written, batches = statements("Umeå")
-    assert 0 < written == 2 * batches
+    assert 0 < written <= 4 * batches
+    written, batches = statements("Oslo")
+    assert 0 < written == 3 * batches, "causes that are known are looked up and counted"
+
+
+def test_a_remote_that_says_something_new_each_time_does_not_flood_the_list(
+    master: DemoMaster, rows: list[Record], ops: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote_id, other = rows[0].resource.remote_id, make_remote("http://127.0.0.1:1").pk
+    monkeypatch.setattr(error_groups, "MOST", 5)
+    now = timezone.now()
+
+    def fail_with(messages: list[str], remote: int = remote_id) -> None:
+        causes = {
+            number: cause_of(remote_id=remote, kind="rejected", code="http_422", message=message)
+            for number, message in enumerate(messages)
+        }
+        error_groups.add(error_groups.bounded(causes).values(), now=now)
+
+    words = ["".join(letters) for letters in product("abcde", repeat=3)]
+    for start in range(0, 100, 10):
+        fail_with(words[start : start + 10])
+    fail_with(words[:3], remote=other)
+    assert ErrorGroup.objects.filter(remote=other).count() == 3
+    groups = ErrorGroup.objects.filter(remote=remote_id)
+    assert groups.count() == 5 + 1 and sum(group.occurrences for group in groups) == 100
+    assert {group.occurrences for group in groups.exclude(message=MANY)} == {1}
+    fail_with([groups.exclude(message=MANY)[0].message])
+    assert sorted(group.occurrences for group in groups.all()) == [1, 1, 1, 1, 2, 95], "what is known keeps its group"
+    refuse(master, "ACC-0001", status=503)
+    push(rows[:1])
+    group = SyncJob.objects.get(pk=rows[0].pk).error_group
+    assert group is not None and (group.code, group.message) == ("http_503", MANY)
+    assert SyncLog.objects.get(record=rows[0], final=True).error_group_id == group.pk
 
 
 def test_a_dead_letter_of_dead_workers_has_its_cause_too(master: DemoMaster, rows: list[Record], ops: User) -> None:
