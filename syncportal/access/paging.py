@@ -19,7 +19,8 @@ DEFAULT_SIZE: Final = 50
 MAX_SIZE: Final = 200
 SIZE_PARAM: Final = "pageSize"
 CURSOR_PARAM: Final = "cursor"
-_POSITION: Final = re.compile(r"([no]):([0-9]{1,18})")
+_POSITION: Final = re.compile(r"([no]):([0-9]{1,19})")
+_LARGEST: Final = 2**63 - 1
 
 
 def page_size(request: Request) -> int:
@@ -71,7 +72,7 @@ class NewestFirst(BasePagination):
         towards, start = "o", None
         if cursor is not None:
             match = _POSITION.fullmatch(opened(cursor))
-            if match is None:
+            if match is None or int(match[2]) > _LARGEST:
                 raise bad_cursor()
             towards, start = match[1], int(match[2])
         if towards == "o":

@@ -10,7 +10,17 @@ from django.test import Client, override_settings
 from jsonschema import Draft202012Validator
 from rest_framework.test import APIClient
 
-from tests.api.world import World, differing, exchange, failed_task, happened, in_conflict, open_alert, put_into
+from tests.api.world import (
+    World,
+    differing,
+    error_group,
+    exchange,
+    failed_task,
+    happened,
+    in_conflict,
+    open_alert,
+    put_into,
+)
 from tests.factories import NEW_ACCOUNT
 
 COMMITTED = Path(__file__).resolve().parents[2] / "docs" / "openapi.yaml"
@@ -58,6 +68,7 @@ def test_real_answers_fit_the_description(world: World, description: dict[str, A
     row = differing(world.others)
     at_run, at_row, start = f"/reconciliation-runs/{row.run_id}/", f"/discrepancies/{row.pk}/", "/reconciliation-runs/"
     at_alert = f"/alerts/{open_alert(world.resource).pk}/acknowledge/"
+    at_group = f"/error-groups/{error_group(world.resource, world.people['other']).pk}/"
     client, paths = world.caller("operator"), description["paths"]
     mine, others = f"/records/{world.record.pk}/", f"/records/{world.others.pk}/"
     decision = {"action": "use_remote", "revision": 1, "remoteVersion": "4"}
@@ -103,6 +114,13 @@ def test_real_answers_fit_the_description(world: World, description: dict[str, A
         ("post", "/discrepancies/{id}/ignore/", f"{at_row}ignore/", {"reason": "Known"}, 200),
         ("post", "/discrepancies/{id}/ignore/", f"{at_row}ignore/", {"reason": "Again"}, 409),
         ("post", "/discrepancies/{id}/ignore/", f"{at_row}ignore/", {}, 422),
+        ("get", "/error-groups/", "/error-groups/?state=open&state=snoozed", None, 200),
+        ("get", "/error-groups/", "/error-groups/?state=x", None, 400),
+        ("get", "/error-groups/{id}/", at_group, None, 200),
+        ("post", "/error-groups/{id}/snooze/", f"{at_group}snooze/", {"until": "2020-01-01T00:00:00Z"}, 422),
+        ("post", "/error-groups/{id}/ignore/", f"{at_group}ignore/", {"why": "Known"}, 200),
+        ("post", "/error-groups/{id}/note/", f"{at_group}note/", {"note": "Ask Ada"}, 200),
+        ("post", "/error-groups/{id}/watch/", f"{at_group}watch/", {}, 200),
         ("get", "/alerts/", "/alerts/", None, 200),
         ("get", "/alerts/", "/alerts/?live=perhaps&rule=none", None, 400),
         ("post", "/alerts/{id}/acknowledge/", at_alert, {"note": "On it"}, 200),

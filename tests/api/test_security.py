@@ -16,7 +16,17 @@ from syncportal.access.keys import Scope
 from syncportal.sync import refresh
 from syncportal.sync.models import Conflict, Record, SyncJob
 from syncportal.sync.refresh import Refreshed, Result
-from tests.api.world import World, differing, exchange, failed_task, happened, in_conflict, open_alert, put_into
+from tests.api.world import (
+    World,
+    differing,
+    error_group,
+    exchange,
+    failed_task,
+    happened,
+    in_conflict,
+    open_alert,
+    put_into,
+)
 from tests.factories import NEW_ACCOUNT
 
 VERBS = ("get", "post", "patch", "put", "delete")
@@ -54,6 +64,7 @@ def objects(world: World, *, of: str = "owner") -> dict[str, int | str]:
         "grouped-updates": task.request_id,
         "compensating-tasks": str(task.task_id),
         "alerts": open_alert(record.resource).pk,
+        "error-groups": error_group(record.resource, world.people[of]).pk,
     }
 
 

@@ -17,8 +17,10 @@ from syncportal.access.keys import ALL_SCOPES, Scope, create_key
 from syncportal.access.roles import ADMINISTRATORS, OPERATIONS, OWNERS, VIEWERS
 from syncportal.ops.models import Alert, AlertRule
 from syncportal.remote.models import Resource
-from syncportal.sync import conflict_store, records, transitions
+from syncportal.sync import conflict_store, error_groups, records, transitions
+from syncportal.sync.causes import cause_of
 from syncportal.sync.conflict_store import Opening
+from syncportal.sync.error_models import ErrorGroup
 from syncportal.sync.models import Conflict, Event, Record, SyncJob, SyncLog
 from syncportal.sync.records import RecordState
 from syncportal.sync.states import Intent
@@ -136,6 +138,16 @@ def open_alert(resource: Resource) -> Alert:
                   "acknowledged_label": "", "acknowledged_at": None},
     )  # fmt: skip
     return alert
+
+
+def error_group(resource: Resource, owner: User, *, code: str = "http_422") -> ErrorGroup:
+    """Leave a record of the owner's that fails, and the group of its cause."""
+    now, record = timezone.now(), stored(resource, f"F-{owner.username}-{code}", owner=owner)
+    cause = cause_of(remote_id=resource.remote_id, kind="rejected", code=code, message="Refused.")
+    error_groups.add([cause], now=now)
+    put_into(record, "ERROR", error_group_id=cause.id)
+    exchange(record, outcome="fail", error_group_id=cause.id, error_code=code)
+    return ErrorGroup.objects.get(pk=cause.id)
 
 
 def exchange(record: Record, **values: Any) -> SyncLog:

@@ -3,6 +3,7 @@
 from rest_framework.routers import SimpleRouter
 
 from syncportal.sync.api.conflicts import ConflictViews
+from syncportal.sync.api.error_groups import ErrorGroupViews
 from syncportal.sync.api.history import EventViews, SyncLogViews
 from syncportal.sync.api.records import RecordViews
 from syncportal.sync.api.resources import ResourceViews
@@ -11,6 +12,7 @@ router = SimpleRouter()
 router.register("resources", ResourceViews, basename="resource")
 router.register("records", RecordViews, basename="record")
 router.register("conflicts", ConflictViews, basename="conflict")
+router.register("error-groups", ErrorGroupViews, basename="error-group")
 router.register("sync-logs", SyncLogViews, basename="sync-log")
 router.register("events", EventViews, basename="event")
 
