@@ -14,9 +14,13 @@ import pytest
 from django.conf import settings
 from django.db import connection
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import Browser, Page
 
+from syncportal.bulk import journal, work
+from syncportal.bulk.journal import NewOperation
+from syncportal.bulk.models import BulkOperation
 from syncportal.sync import local
 from syncportal.sync.events import Actor
 from syncportal.sync.models import SyncJob
@@ -153,6 +157,25 @@ def test_somebody_elses_act_shows_on_a_page_at_rest(world: World, streaming: Cal
     edit(world.records[0], city="Elsewhere")
     page.locator("#state-body").get_by_text("Pending").wait_for(timeout=2000)
     page.locator("#state-body").get_by_text("The values changed since you opened this form.").wait_for()
+
+
+def test_progress_that_is_no_event_shows_within_two_seconds(world: World, streaming: Callable[..., Window]) -> None:
+    world.master.faults.add("status", phase="write", status=422, times=1)
+    edit(world.records[0], city="Lund")
+    drain()
+    new = NewOperation("records.requeue", [world.records[0].pk], world.people["ops"].pk, "ops", ramp=True)
+    operation = journal.prepare(new, now=timezone.now())
+    work.begin(operation.pk, parameters={})
+    work.run(operation.pk, seconds=1)
+    page = streaming("ops").open(reverse("admin:bulk_bulkoperation_change", args=[operation.pk]))
+    stream_is_on(page)
+    drain()
+    page.wait_for_timeout(900)  # until the page has looked again because of the drain's events
+    BulkOperation.objects.update(lease_until=None)
+    work.run(operation.pk, seconds=1)  # notes that the record agreed, which no event tells
+    begun = time.monotonic()
+    page.get_by_text("1 of 1").wait_for()
+    assert time.monotonic() - begun < 2
 
 
 def test_hidden_tabs_close_their_stream_and_go_on_where_they_were(
