@@ -30,6 +30,14 @@ class ReadOnlyList(ModelAdmin):
     show_facets = admin.ShowFacets.NEVER
     ordering = ("-id",)
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Tell the columns which list the person is on, and when it was looked at."""
+        changelist = super().get_changelist_instance(request)
+        back, now = request.GET.urlencode(), db_now()
+        for row in changelist.result_list:
+            row.list_query, row.shown_at = back, now
+        return changelist
+
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the list with the time of the look, for "nothing, last checked"."""
         return super().changelist_view(request, {"checked_at": db_now(), **(extra_context or {})})

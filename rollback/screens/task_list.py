@@ -13,13 +13,14 @@ from django.utils.safestring import SafeString
 from rollback import bulk_acts, metrics, visibility
 from rollback.models import CompensatingTask
 from rollback.screens import task_page
-from rollback.screens.list_parts import AgeFilter, Choices, ReadOnlyList, resources
+from rollback.screens.list_parts import AgeFilter, Choices, ReadOnlyList
 from rollback.screens.looks import reason_words, task_badge
 from rollback.states import OPEN_TASKS, TaskReason, TaskStatus
 from syncportal.kernel.clock import db_now
 from syncportal.sync.screens import bulk
+from syncportal.sync.screens.choice_filters import ChoiceFilter
 from syncportal.sync.screens.page import with_back
-from syncportal.sync.screens.record_filters import RemoteFilter
+from syncportal.sync.screens.record_filters import RemoteFilter, ResourceFilter
 from syncportal.sync.screens.values import cut, time_tag
 
 
@@ -44,34 +45,11 @@ class TaskStatusFilter(admin.SimpleListFilter):
         return queryset.filter(status=self.value()) if self.value() in TaskStatus.values else queryset
 
 
-class TaskReasonFilter(admin.SimpleListFilter):
+class TaskReasonFilter(ChoiceFilter):
     """Tasks by why they ended as they did."""
 
-    title = "reason"
-    parameter_name = "reason"
-
-    def lookups(self, request: HttpRequest, model_admin: ModelAdmin) -> Choices:
-        """Offer every reason."""
-        return [(str(value), str(label)) for value, label in TaskReason.choices]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        """Keep those with the chosen reason."""
-        return queryset.filter(reason=self.value()) if self.value() in TaskReason.values else queryset
-
-
-class TaskResourceFilter(admin.SimpleListFilter):
-    """Tasks of one resource."""
-
-    title = "resource"
-    parameter_name = "resource"
-
-    def lookups(self, request: HttpRequest, model_admin: ModelAdmin) -> Choices:
-        """Offer every resource."""
-        return resources()
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        """Keep those of the chosen one."""
-        return queryset.filter(resource__slug=self.value()) if self.value() else queryset
+    title = parameter_name = "reason"
+    offered = TaskReason
 
 
 class TaskAdmin(ReadOnlyList):
@@ -79,7 +57,7 @@ class TaskAdmin(ReadOnlyList):
 
     change_list_template = "rollback/task_list.html"
     list_display = ("shown", "badge", "why", "group_shown", "tries", "next_run", "age")
-    list_filter = (TaskStatusFilter, TaskReasonFilter, RemoteFilter, TaskResourceFilter, AgeFilter)
+    list_filter = (TaskStatusFilter, TaskReasonFilter, RemoteFilter, ResourceFilter, AgeFilter)
     list_select_related = ("resource", "step")
     actions = ("retry",)
     search_fields = ("occurrence_id", "request_id", "group_id")
@@ -88,14 +66,6 @@ class TaskAdmin(ReadOnlyList):
     def get_queryset(self, request: HttpRequest) -> QuerySet[CompensatingTask]:
         """Return the visible tasks, without their contents."""
         return visibility.tasks_of(request.user).defer("snapshot", "applied", "looked_at").order_by("-id")
-
-    def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Tell the columns which list the person is on."""
-        changelist = super().get_changelist_instance(request)
-        back, now = request.GET.urlencode(), db_now()
-        for row in changelist.result_list:
-            row.list_query, row.shown_at = back, now
-        return changelist
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the list with the numbers of what is open."""

@@ -21,6 +21,7 @@ from syncportal.ops.alerts.states import LIVE, AlertState, Severity
 from syncportal.ops.screens import alert_page, digest_page
 from syncportal.ops.screens.alert_looks import alert_badge, severity_badge
 from syncportal.remote.models import Remote
+from syncportal.sync.screens.choice_filters import ChoiceFilter
 from syncportal.sync.screens.page import with_back
 from syncportal.sync.screens.values import cut, time_tag
 
@@ -54,34 +55,19 @@ class StateFilter(admin.SimpleListFilter):
             yield choice | {"display": f"Open ({self.open_now})"} if number == 0 else choice
 
 
-class SeverityFilter(admin.SimpleListFilter):
+class SeverityFilter(ChoiceFilter):
     """Alerts of one severity."""
 
-    title = "severity"
-    parameter_name = "severity"
-
-    def lookups(self, request: HttpRequest, model_admin: ModelAdmin) -> Choices:
-        """Offer every severity."""
-        return [(str(value), str(label)) for value, label in Severity.choices]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        """Keep those of the chosen one."""
-        return queryset.filter(severity=self.value()) if self.value() in Severity.values else queryset
+    title = parameter_name = "severity"
+    offered = Severity
 
 
-class RuleFilter(admin.SimpleListFilter):
+class RuleFilter(ChoiceFilter):
     """Alerts of one kind of rule."""
 
-    title = "rule"
-    parameter_name = "rule"
-
-    def lookups(self, request: HttpRequest, model_admin: ModelAdmin) -> Choices:
-        """Offer every kind."""
-        return [(str(value), str(label)) for value, label in Kind.choices]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        """Keep those of the chosen one."""
-        return queryset.filter(kind=self.value()) if self.value() in Kind.values else queryset
+    title = parameter_name = "rule"
+    offered = Kind
+    column = "kind"
 
 
 class AlertRemoteFilter(admin.SimpleListFilter):
@@ -111,14 +97,6 @@ class AlertAdmin(ReadOnlyList):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Alert]:
         """Return what the person may see."""
         return rights.visible_alerts(request.user).order_by("-id")
-
-    def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Tell the columns which list the person is on."""
-        changelist = super().get_changelist_instance(request)
-        back, now = request.GET.urlencode(), db_now()
-        for row in changelist.result_list:
-            row.list_query, row.shown_at = back, now
-        return changelist
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the list; whether a worker runs is computed here, because without one nobody opens that alert."""

@@ -1,6 +1,6 @@
 """What changed in something that people configure, when and by whom.
 
-Owns: comparing neighbouring versions of the history. Pure but for one query. Secrets are no part of the history.
+Owns: comparing neighbouring versions of the history, with one query, and their page. Secrets are no part of it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
 from syncportal.kernel import pointer
+from syncportal.sync.screens.page import render
 from syncportal.sync.screens.values import Shown, shown
 
 MOST = 50
@@ -54,6 +58,18 @@ def changes(row: Any, *, columns: Sequence[str] = _COLUMNS) -> list[Version]:
             )
         )
     return told
+
+
+def history_page(
+    request: HttpRequest, row: Any, *, url_name: str, list_name: str, columns: Sequence[str] = _COLUMNS
+) -> HttpResponse:
+    """Show what changed in a row whose pages are `admin:<url_name>_changelist` and `…_change`."""
+    context = {
+        "row": row, "versions": changes(row, columns=columns), "list_name": list_name,
+        "list_url": reverse(f"admin:{url_name}_changelist"),
+        "row_url": reverse(f"admin:{url_name}_change", args=[row.pk]),
+    }  # fmt: skip
+    return render(request, "remote/history_page.html", title=f"History of {row}", context=context)
 
 
 def _content(version: Any, columns: Sequence[str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from syncportal.ops.alerts.outbox import NewDelivery
 from syncportal.ops.alerts.states import DeliveryState, Message
 from syncportal.ops.screens.alert_forms import ChannelForm
 from syncportal.ops.screens.alert_looks import delivery_badge, severity_badge
-from syncportal.ops.screens.changes import changes
+from syncportal.ops.screens.changes import history_page
 from syncportal.sync.screens.page import render
 
 _COLUMNS = ("name", "via", "enabled", "lowest_severity", "tells_recovery", "target")
@@ -121,12 +121,7 @@ def test_view(request: HttpRequest, channel_id: int) -> HttpResponse:
 def history_view(request: HttpRequest, channel_id: int) -> HttpResponse:
     """Show what changed; secrets are not in the history."""
     row = _found(request, channel_id)
-    context = {
-        "row": row, "versions": changes(row, columns=_COLUMNS), "list_name": "Channels",
-        "list_url": reverse("admin:ops_channel_changelist"),
-        "row_url": reverse("admin:ops_channel_change", args=[row.pk]),
-    }  # fmt: skip
-    return render(request, "remote/history_page.html", title=f"History of {row}", context=context)
+    return history_page(request, row, url_name="ops_channel", list_name="Channels", columns=_COLUMNS)
 
 
 @require_POST

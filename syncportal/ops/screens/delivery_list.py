@@ -18,41 +18,32 @@ from syncportal.ops.alerts import outbox, rights
 from syncportal.ops.alerts.models import Channel, Delivery
 from syncportal.ops.alerts.states import DeliveryState, Message
 from syncportal.ops.screens.alert_looks import delivery_badge
+from syncportal.sync.screens.choice_filters import ChoiceFilter
 from syncportal.sync.screens.page import list_query, render, with_back
+from syncportal.sync.screens.record_filters import number_in
 from syncportal.sync.screens.values import cut, time_tag
 
 Choices = list[tuple[str, str]]
 
 
-class DeliveryStateFilter(admin.SimpleListFilter):
+class DeliveryStateFilter(ChoiceFilter):
     """Deliveries by where they stand."""
 
-    title = "state"
-    parameter_name = "state"
+    title = parameter_name = "state"
+    offered = DeliveryState
 
     def lookups(self, request: HttpRequest, model_admin: ModelAdmin) -> Choices:
         """Offer every state with its number."""
         counts = dict(Delivery.objects.order_by().values_list("state").annotate(number=Count("pk")))
-        return [(str(value), f"{label} ({counts.get(value, 0)})") for value, label in DeliveryState.choices]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        """Keep those in the chosen state."""
-        return queryset.filter(state=self.value()) if self.value() in DeliveryState.values else queryset
+        return [(str(value), f"{label} ({counts.get(value, 0):,})") for value, label in DeliveryState.choices]
 
 
-class MessageFilter(admin.SimpleListFilter):
+class MessageFilter(ChoiceFilter):
     """Deliveries by what they tell."""
 
-    title = "notice"
-    parameter_name = "notice"
-
-    def lookups(self, request: HttpRequest, model_admin: ModelAdmin) -> Choices:
-        """Offer every kind of message."""
-        return [(str(value), str(label)) for value, label in Message.choices]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        """Keep those of the chosen kind."""
-        return queryset.filter(message=self.value()) if self.value() in Message.values else queryset
+    title = parameter_name = "notice"
+    offered = Message
+    column = "message"
 
 
 class ChannelFilter(admin.SimpleListFilter):
@@ -71,7 +62,7 @@ class ChannelFilter(admin.SimpleListFilter):
         value = self.value() or ""
         if value == "people":
             return queryset.filter(person__isnull=False)
-        return queryset.filter(channel_id=int(value)) if value.isdecimal() and len(value) < 18 else queryset
+        return queryset.filter(channel_id=number_in(value)) if value else queryset
 
 
 class AlertFilter(admin.SimpleListFilter):
@@ -83,12 +74,11 @@ class AlertFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: ModelAdmin) -> Choices:
         """Offer the one that was asked for."""
         value = request.GET.get("alert", "")
-        return [(value, f"Alert {value}")] if value.isdecimal() else []
+        return [(value, f"Alert {value}")] if number_in(value) else []
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         """Keep those about it."""
-        value = self.value() or ""
-        return queryset.filter(alert_id=int(value)) if value.isdecimal() and len(value) < 18 else queryset
+        return queryset.filter(alert_id=number_in(self.value())) if self.value() else queryset
 
 
 class DeliveryAdmin(ReadOnlyList):
@@ -105,14 +95,6 @@ class DeliveryAdmin(ReadOnlyList):
         """Return all to who may see alerts, without their text."""
         rows = Delivery.objects.defer("body", "payload").order_by("-id")
         return rows if rights.may_see(request.user) else rows.none()
-
-    def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Tell the columns which list the person is on."""
-        changelist = super().get_changelist_instance(request)
-        back, now = request.GET.urlencode(), db_now()
-        for row in changelist.result_list:
-            row.list_query, row.shown_at = back, now
-        return changelist
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the list below the tabs."""

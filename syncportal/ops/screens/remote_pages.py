@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from syncportal.kernel.clock import db_now
-from syncportal.ops.screens.changes import changes
+from syncportal.ops.screens.changes import history_page
 from syncportal.ops.screens.connection_badges import check_badge, gate_badge
 from syncportal.ops.screens.forms import RemoteForm
 from syncportal.remote import configuration, connection
@@ -195,12 +195,7 @@ def may_pause(request: HttpRequest) -> bool:
 def history(request: HttpRequest, remote_id: int) -> HttpResponse:
     """Show what changed."""
     remote = _found(request, remote_id)
-    context = {
-        "row": remote, "versions": changes(remote), "list_name": "Remotes",
-        "list_url": reverse("admin:remote_remote_changelist"),
-        "row_url": reverse("admin:remote_remote_change", args=[remote.pk]),
-    }  # fmt: skip
-    return render(request, "remote/history_page.html", title=f"History of {remote}", context=context)
+    return history_page(request, remote, url_name="remote_remote", list_name="Remotes")
 
 
 @require_POST

@@ -16,7 +16,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from syncportal.ops.screens.changes import changes
+from syncportal.ops.screens.changes import history_page
 from syncportal.ops.screens.connection_badges import badge
 from syncportal.ops.screens.forms import ResourceForm
 from syncportal.ops.screens.guarantees import guarantee_lines
@@ -233,12 +233,7 @@ def pull_state(request: HttpRequest, resource_id: int) -> HttpResponse:
 def history(request: HttpRequest, resource_id: int) -> HttpResponse:
     """Show what changed."""
     resource = _found(request, resource_id)
-    context = {
-        "row": resource, "versions": changes(resource), "list_name": "Resources",
-        "list_url": reverse("admin:remote_resource_changelist"),
-        "row_url": reverse("admin:remote_resource_change", args=[resource.pk]),
-    }  # fmt: skip
-    return render(request, "remote/history_page.html", title=f"History of {resource}", context=context)
+    return history_page(request, resource, url_name="remote_resource", list_name="Resources")
 
 
 def consent(request: HttpRequest, resource_id: int) -> HttpResponse:

@@ -19,7 +19,7 @@ from syncportal.ops.alerts.rule_store import RuleInvalid
 from syncportal.ops.alerts.states import LIVE
 from syncportal.ops.screens.alert_forms import KindForm, RuleForm
 from syncportal.ops.screens.alert_looks import severity_badge
-from syncportal.ops.screens.changes import changes
+from syncportal.ops.screens.changes import history_page
 from syncportal.sync.screens.page import render
 
 _COLUMNS = ("enabled", "severity", "scope", "remote_id", "resource_id", "threshold", "window_min", "minimum")
@@ -104,12 +104,7 @@ def change_view(request: HttpRequest, rule_id: int) -> HttpResponse:
 def history_view(request: HttpRequest, rule_id: int) -> HttpResponse:
     """Show what changed."""
     row = _found(request, rule_id)
-    context = {
-        "row": row, "versions": changes(row, columns=_COLUMNS), "list_name": "Alert rules",
-        "list_url": reverse("admin:ops_alertrule_changelist"),
-        "row_url": reverse("admin:ops_alertrule_change", args=[row.pk]),
-    }  # fmt: skip
-    return render(request, "remote/history_page.html", title=f"History of {row}", context=context)
+    return history_page(request, row, url_name="ops_alertrule", list_name="Alert rules", columns=_COLUMNS)
 
 
 @require_POST
