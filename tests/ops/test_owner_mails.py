@@ -12,7 +12,7 @@ from django.utils import timezone
 from syncportal.kernel.clock import db_now
 from syncportal.ops import owner_mails
 from syncportal.ops.alerts import evaluate
-from syncportal.ops.alerts.models import Delivery
+from syncportal.ops.alerts.models import Alert, Delivery
 from syncportal.remote.models import Resource
 from syncportal.sync import conflict_store, open_conflicts, operate, records, transitions
 from syncportal.sync.events import WORKER
@@ -95,6 +95,22 @@ def test_operations_are_asked_once_after_the_resources_hours(resource: Resource)
     found.refresh_from_db()
     assert found.escalated_at is not None
     assert Event.objects.filter(kind="conflict.escalated", record_id=found.record_id).count() == 1
+
+
+def test_what_was_handed_over_while_nobody_could_be_told_is_told_later(resource: Resource, settings: Any) -> None:
+    settings.OPERATIONS_EMAIL = []
+    found = [conflicting(resource, person("olga")), conflicting(resource, person("otto"))]
+    assert run(hours=7) == "2 owners told of 2 conflicts, 2 handed to operations"
+    evaluate.evaluate(timezone.now())
+    waiting = Alert.objects.get(kind="conflicts_waiting")
+    assert (waiting.state, waiting.told, Delivery.objects.count()) == ("open", "", 0), "it stands among the alerts"
+    conflict_store.close(found[0].pk, resolution="use_remote", choices={}, user_id=None, now=timezone.now())
+    settings.OPERATIONS_EMAIL = ["ops@example.org"]
+    evaluate.evaluate(timezone.now())
+    told = Delivery.objects.get(alert=waiting)
+    assert f"/admin/sync/conflict/{found[1].pk}/" in told.body and "(owner: otto)" in told.body
+    evaluate.evaluate(timezone.now())
+    assert Delivery.objects.filter(alert=waiting).count() == 1, "once"
 
 
 @pytest.mark.parametrize("owner", [None, {"email": ""}, {"is_active": False}], ids=["nobody", "no address", "left"])

@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection, connections
 
 from reconciliation.models import Discrepancy, Run
 from syncportal.demo import DemoMaster, accounts, shifts
+from syncportal.demo.api import Api
+from syncportal.demo.seed import ACCOUNT_SCHEMA
 from syncportal.remote.models import Resource, SlotLease
 from syncportal.sync import local, records, transitions
 from syncportal.sync.events import WORKER
@@ -42,6 +45,33 @@ def name(number: int) -> str:
     return f"ACC-{number:04}"
 
 
+TWICE, UNFIT = name(27), name(28)
+_SECOND = "\x00"
+
+
+@pytest.fixture
+def master(master: DemoMaster, monkeypatch: pytest.MonkeyPatch) -> DemoMaster:
+    """Return the master whose list shows one object twice, with different content."""
+    filtered, row = Api._filtered, Api._row
+
+    def doubled(self: Api, *args: Any) -> list[str]:
+        ids = filtered(self, *args)
+        at = ids.index(TWICE) + 1 if TWICE in ids else 0
+        return [*ids[:at], TWICE + _SECOND, *ids[at:]] if at else ids
+
+    def second(self: Api, spec: Any, object_id: str) -> Any:
+        shown = row(self, spec, object_id.removesuffix(_SECOND))
+        return {**shown, "city": "Another"} if object_id.endswith(_SECOND) else shown
+
+    monkeypatch.setattr(Api, "_filtered", doubled)
+    monkeypatch.setattr(Api, "_row", second)
+    return master
+
+
+CITY = {"city": {"type": "string", "maxLength": 20}}
+STRICT = {**ACCOUNT_SCHEMA, "properties": {**ACCOUNT_SCHEMA["properties"], **CITY}}
+
+
 @dataclass
 class Sides:
     """A resource whose two sides agree, and the numbers of the rows that each writer may touch."""
@@ -55,7 +85,7 @@ class Sides:
     trouble: list[str] = field(default_factory=list)
 
     def plant(self) -> None:
-        """Make differences of every kind, on rows that no writer touches (numbers 1, 11, 21, …)."""
+        """Make differences of every kind, on rows that no writer touches (numbers 1, 11, 21, …; 27 and 28)."""
         for number in range(1, self.count, self.count // 40):
             number = number // 10 * 10 + 1
             kind = ("data_mismatch", "version_drift", "missing_remote", "missing_local")[len(self.planted) % 4]
@@ -68,6 +98,9 @@ class Sides:
             else:
                 self.master.create("accounts", {"id": f"{name(number)}x", **NEW_ACCOUNT})
             self.planted[f"{name(number)}x" if kind == "missing_local" else name(number)] = kind
+        self.planted[TWICE] = "duplicate_key"
+        self.master.edit("accounts", UNFIT, city="Longer than our schema lets a city be")
+        self.planted[UNFIT] = "invalid_remote"
 
     def leave_unsent(self) -> None:
         """Edit records that stay unsent until the run is over (numbers 5, 55, …): no difference."""
@@ -151,7 +184,7 @@ def two_sides(master: DemoMaster, count: int, *, size: int = 100) -> Sides:
     master.reset((accounts(count), shifts(1)))
     page = {**ACCOUNTS["list"]["page"], "size": size}
     remote = make_remote(master.api_url, limits={"concurrency": 8, "total_timeout_s": 10})
-    resource = make_resource(remote, list={**ACCOUNTS["list"], "page": page}, policy=EVERY_KIND_ALERTS)
+    resource = make_resource(remote, list={**ACCOUNTS["list"], "page": page}, policy=EVERY_KIND_ALERTS, schema=STRICT)
     documents = master.store.all("accounts")
     now = resource.created_at
     for start in range(0, count, 2_000):
