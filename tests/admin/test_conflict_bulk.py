@@ -1,15 +1,20 @@
 """Many conflicts decided at once: preview by field, frozen views, per-row outcomes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 from django.test import Client
 
 from syncportal.bulk.models import BulkOperation
+from syncportal.sync import conflict_acts, conflict_store, records
+from syncportal.sync.conflict_store import Opening
 from syncportal.sync.models import Conflict, Record
-from syncportal.sync.states import Status
+from syncportal.sync.records import RecordState
+from syncportal.sync.states import Intent, Status
 from tests.admin.conftest import World
-from tests.factories import delete, drain, edit, job_of
+from tests.factories import T0, delete, drain, edit, job_of
 
 LIST = "/admin/sync/conflict/"
 
@@ -87,3 +92,30 @@ def test_owners_decide_their_own_and_viewers_none(world: World, conflicts: list[
     assert Conflict.objects.open().count() == 2
     shown = world.client("vera").get(LIST).content.decode()
     assert "Let the remote win" not in shown
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="counts SQLite's own steps")
+def test_choosing_many_costs_an_owner_in_proportion(world: World) -> None:
+    rows = [RecordState(0, world.resource.pk, f"MANY-{number}", {"city": "Lund"}, {"city": "Turku"}, "1", 2,
+                        Intent.UPDATE, world.people["olga"].pk, None) for number in range(400)]  # fmt: skip
+    ids = records.insert(rows, now=T0)
+    opened = [
+        Opening(record_id=pk, resource_id=world.resource.pk, reason="concurrent_edit", base={}, local={}, remote={},
+                fields=(), revision=2, remote_version="2") for pk in ids
+    ]  # fmt: skip
+    with transaction.atomic():
+        found = list(conflict_store.open_or_renew(opened, now=T0).values())
+    steps = _steps(lambda: conflict_acts.own_among(world.people["olga"], found))
+    assert steps < 100 * len(found), "not every id for every record"
+
+
+def _steps(work: Callable[[], object]) -> int:
+    """Return how many instructions the database spent on something."""
+    counted: list[int] = []
+    connection.ensure_connection()
+    connection.connection.set_progress_handler(lambda: counted.append(1), 10)
+    try:
+        work()
+    finally:
+        connection.connection.set_progress_handler(None, 10)
+    return 10 * len(counted)
