@@ -28,7 +28,6 @@ from syncportal.remote.spec import ResourceSpec
 from syncportal.sync.validation import answer_problems
 
 STRETCH = 1_000
-LONGEST_ID = 500
 NO_ID = ""
 
 
@@ -98,7 +97,7 @@ class Scan:
         for shown in taken.page.objects:
             if shown.tombstone:
                 continue
-            if not shown.external_id or len(shown.external_id) > LONGEST_ID:
+            if not shown.external_id:
                 bad = [Suspicion(NO_ID, Kind.INVALID_REMOTE, (taken.cursor,))]
             else:
                 found.append(ListRow(shown.external_id, shown, taken.cursor))

@@ -26,7 +26,8 @@ def seen_again(client: ResourceClient, suspect: Suspect) -> Reading | None:
         return Reading(suspect.external_id, error=error) if error.transient or not suspect.external_id else None
     if suspect.kind == Kind.DUPLICATE_KEY:
         return _duplicate(client, suspect.external_id, pages)
-    return Reading(suspect.external_id, detail="; ".join(_problems(client, pages)[:5]))
+    problems = [problem for page in pages for problem in page.problems]
+    return Reading(suspect.external_id, detail="; ".join(problems[:5]))
 
 
 def _duplicate(client: ResourceClient, external_id: str, pages: list[Page]) -> Reading | None:
@@ -36,14 +37,3 @@ def _duplicate(client: ResourceClient, external_id: str, pages: list[Page]) -> R
         return None
     detail = f"The list shows {len(contents)} different objects under this id."
     return Reading(external_id, shown[0], duplicate=True, detail=detail)
-
-
-def _problems(client: ResourceClient, pages: list[Page]) -> list[str]:
-    found = [problem for page in pages for problem in page.problems]
-    found += [
-        f"an id of {len(row.external_id)} characters"
-        for page in pages
-        for row in page.objects
-        if row.external_id and len(row.external_id) > 500
-    ]
-    return found

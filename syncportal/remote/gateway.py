@@ -28,7 +28,7 @@ from syncportal.remote.payloads import (
 )
 from syncportal.remote.pools import http_for
 from syncportal.remote.sending import Sender, failed_after
-from syncportal.remote.spec import ResourceSpec, spec_for
+from syncportal.remote.spec import LONGEST_ID, ResourceSpec, spec_for
 from syncportal.remote.urls import BadId, PathTemplate, joined
 from syncportal.remote.versions import canonical
 
@@ -197,7 +197,8 @@ class ResourceClient:
         parts = self._detail.parts_of(urlsplit(location).path)
         if parts is None or len(parts) != len(self.spec.id_pointers):
             return None
-        return self.spec.join_id([parts[index] for index in sorted(parts)])
+        found = self.spec.join_id([parts[index] for index in sorted(parts)])
+        return found if len(found) <= LONGEST_ID else None
 
     def _needs_version(self, version: str | None) -> bool:
         """Say whether a precondition goes out; without a version nothing may, unless the probe found it ignored."""

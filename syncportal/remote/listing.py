@@ -190,7 +190,7 @@ class ListReader:
             return None, None
         found = self.spec.external_id_of(data)
         if found is None:
-            problems.append(f"row {index + 1} has no id at {', '.join(self.spec.id_pointers)}")
+            problems.append(f"row {index + 1} has no usable id at {', '.join(self.spec.id_pointers)}")
         return data, found
 
     def _following(self, step: Step, got: _Rows) -> Step | None:

@@ -21,6 +21,8 @@ from syncportal.remote.equality import Comparator
 from syncportal.remote.errors import StatusRules
 from syncportal.remote.models import Remote, Resource
 
+LONGEST_ID = 500
+
 
 @dataclass(frozen=True)
 class RemoteSpec:
@@ -98,14 +100,18 @@ class ResourceSpec:
         return None if self.schema is None else schemas.compiled(self.schema)
 
     def external_id_of(self, data: Mapping[str, Any]) -> str | None:
-        """Return the object's id: its parts joined by "|", a "|" or "%" inside a part percent-encoded; None without."""
+        """Return the object's id: its parts joined by "|", a "|" or "%" inside a part percent-encoded.
+
+        None without one, or where it is longer than can be kept.
+        """
         parts = []
         for at in self.id_pointers:
             value = pointers.get(data, at, None)
             if value is None or isinstance(value, (bool, dict, list)) or value == "":
                 return None
             parts.append(str(int(value)) if isinstance(value, float) and value.is_integer() else str(value))
-        return self.join_id(parts)
+        found = self.join_id(parts)
+        return found if len(found) <= LONGEST_ID else None
 
     @staticmethod
     def join_id(parts: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 Order = Literal["equal", "newer", "older", "different"]
+LONGEST = 255
 
 _INTEGER = re.compile(r"-?\d{1,40}\Z", re.ASCII)
 _RFC3339 = re.compile(
@@ -17,14 +18,17 @@ _RFC3339 = re.compile(
 
 
 def canonical(value: Any) -> str | None:
-    """Return a version as text: integers as decimal text, text as it is; None for what cannot be a version."""
+    """Return a version as text: integers as decimal text, text as it is; None for what cannot be a version.
+
+    Text longer than can be kept is none either.
+    """
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else repr(value)
-    return value or None if isinstance(value, str) else None
+    return value if isinstance(value, str) and 0 < len(value) <= LONGEST else None
 
 
 def instant(text: str) -> tuple[datetime, str] | None:

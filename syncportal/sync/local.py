@@ -14,7 +14,7 @@ from syncportal.kernel import correlation, doorbell, pointer
 from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import atomic_retry
 from syncportal.remote.models import Resource
-from syncportal.remote.spec import ResourceSpec, spec_for
+from syncportal.remote.spec import LONGEST_ID, ResourceSpec, spec_for
 from syncportal.sync import events, records, transitions
 from syncportal.sync.events import Actor, Fact, Kind
 from syncportal.sync.models import Record, SyncJob
@@ -274,7 +274,8 @@ def _new_state(resource: Resource, data: Json, *, spec: ResourceSpec, owner_id: 
     problems = edit_problems(data, spec=spec)
     external_id = spec.external_id_of(data) if spec.create_id == "client" else None
     if spec.create_id == "client" and external_id is None:
-        problems += [Problem(at, "required", "The id of a new object is chosen here.") for at in spec.id_pointers]
+        detail = f"The id of a new object is chosen here, in at most {LONGEST_ID} characters."
+        problems += [Problem(at, "required", detail) for at in spec.id_pointers]
     for name in data:
         at = pointer.build((name,))
         if spec.is_remote_only(at) or (spec.is_read_only(at) and spec.unmapped(data, name) is not None):

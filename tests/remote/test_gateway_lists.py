@@ -137,7 +137,7 @@ def test_rows_without_an_id_are_problems_and_not_crashes(master) -> None:
     config = {**listing({"style": "none"}), "id": ["/nothing"]}
     page = client_of(config, base_url=master.api_url).list_page(None, deadline=Deadline(5))
     assert page.objects == ()
-    assert page.problems[0] == "row 1 has no id at /nothing"
+    assert page.problems[0] == "row 1 has no usable id at /nothing"
 
 
 def test_a_lookup_finds_by_natural_key_and_compares_itself(master) -> None:
