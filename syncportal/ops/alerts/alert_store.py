@@ -5,7 +5,7 @@ alert, its event, its notices and the taken news are one transaction; an alert t
 alert, opened again; what cannot be judged now neither opens nor ends. Does not: judge or send.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -16,7 +16,7 @@ from syncportal.kernel.bulk import update_rows
 from syncportal.kernel.tx import atomic_retry
 from syncportal.ops.alerts import channels, holding_back, news, outbox, rule_store, silences, wording
 from syncportal.ops.alerts.judging import Finding, Judged, Observed, Place, Rule, place_of
-from syncportal.ops.alerts.models import Alert, AlertRule
+from syncportal.ops.alerts.models import Alert, AlertRule, Channel
 from syncportal.ops.alerts.news import News, NewsItem
 from syncportal.ops.alerts.outbox import NewDelivery
 from syncportal.ops.alerts.states import ACKNOWLEDGE, LIVE, AlertState, Message
@@ -207,8 +207,12 @@ def _tell(book: _Book, now: datetime) -> int:
     ways = channels.usable() if due else []
     if not ways:
         return 0  # somebody will be told as soon as there is a way
-    new = []
+    forgotten = [alert for alert, message in due if message is Message.REMINDER]
+    new = _reminders(forgotten, ways, now) if forgotten else []
     for alert, message in due:
+        if message is Message.REMINDER:
+            alert.told_at = now
+            continue
         words = wording.of_alert(alert, message, now=now)
         over = message in (Message.RESOLVED, Message.PASSED)
         for way in ways:
@@ -220,6 +224,18 @@ def _tell(book: _Book, now: datetime) -> int:
     update_rows(Alert, [_row(alert) for alert, _ in due])
     outbox.put(new, now=now)
     return len(due)
+
+
+def _reminders(alerts: Sequence[Alert], ways: Sequence[Channel], now: datetime) -> list[NewDelivery]:
+    """Return one message for each channel about all that nobody has taken on, however many they are."""
+    new = []
+    for way in ways:
+        told = [alert for alert in alerts if channels.takes(way, alert.severity)]
+        if told:
+            about = told[0].pk if len(told) == 1 else None
+            words = wording.of_reminder(told, now=now)
+            new.append(NewDelivery(Message.REMINDER.value, words, channel_id=way.pk, alert_id=about))
+    return new
 
 
 def standing_of(alert: Alert) -> Standing:

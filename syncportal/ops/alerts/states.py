@@ -42,6 +42,7 @@ class Message(models.TextChoices):
     OPENED = "opened", "Opened"
     MORE = "more", "Still open, with news"
     REGRESSION = "regression", "Came back"
+    REMINDER = "reminder", "Reminder"
     RESOLVED = "resolved", "Resolved"
     PASSED = "passed", "Happened and is over"
     DIGEST = "digest", "Daily digest"

@@ -1,16 +1,21 @@
 """Whether people are told about an alert now, and what the message is: pure, no clock, no database.
 
 Guarantees: at most one notice in `PAUSE` for each alert, recovery included; nothing while it is silenced or held back;
-what was opened is closed: whoever was told of an alert is told of its end. Nobody is told twice of the same thing.
+what was opened is closed: whoever was told of an alert is told of its end. Nobody is told twice of the same thing, but
+reminded of what nobody has taken on.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from syncportal.ops.alerts.states import LIVE, RANK, AlertState, Message
+from syncportal.ops.alerts.states import LIVE, RANK, AlertState, Message, Severity
 
 PAUSE: Final = timedelta(minutes=30)
+REMINDED_AFTER: Final[dict[str, timedelta]] = {
+    Severity.CRITICAL: timedelta(hours=4),
+    Severity.WARNING: timedelta(days=1),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +33,29 @@ class Standing:
     held_back: bool = False
 
 
-def wanted_message(alert: Standing) -> Message | None:
-    """Return what people do not know yet, None when they know everything."""
+def wanted_message(alert: Standing, *, now: datetime) -> Message | None:
+    """Return what people do not know yet or must be reminded of, None when there is nothing to tell."""
     if alert.state in LIVE:
         if alert.told != AlertState.OPEN:
             return Message.REGRESSION if alert.reopenings else Message.OPENED
         if alert.regression_untold:
             return Message.REGRESSION
         worse = RANK.get(alert.severity, 0) > RANK.get(alert.told_severity, 0)
-        return Message.MORE if alert.news_count or worse else None
+        if alert.news_count or worse:
+            return Message.MORE
+        again = reminder_at(alert, now)
+        return Message.REMINDER if again is not None and again <= now else None
     if alert.told == AlertState.OPEN:
         return Message.RESOLVED
     return Message.PASSED if alert.news_count else None
+
+
+def reminder_at(alert: Standing, now: datetime) -> datetime | None:
+    """Return when people are reminded of an alert that they were told of; None once somebody has taken it on."""
+    after = REMINDED_AFTER.get(alert.severity)
+    if alert.state != AlertState.OPEN or alert.told != AlertState.OPEN or alert.told_at is None or after is None:
+        return None
+    return now if alert.told_at > now else alert.told_at + after
 
 
 def not_before(alert: Standing, now: datetime) -> datetime:
@@ -52,4 +68,4 @@ def message_now(alert: Standing, *, now: datetime) -> Message | None:
     """Return the message that is due, None when there is none, it must wait, or the alert is held back."""
     if alert.held_back or not_before(alert, now) > now:
         return None
-    return wanted_message(alert)
+    return wanted_message(alert, now=now)

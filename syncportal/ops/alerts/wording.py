@@ -16,7 +16,7 @@ from django.urls import NoReverseMatch, reverse
 from syncportal.kernel.redaction import visible
 from syncportal.ops.alerts.kinds import KINDS
 from syncportal.ops.alerts.models import Alert
-from syncportal.ops.alerts.states import Message
+from syncportal.ops.alerts.states import RANK, Message
 
 LISTED: Final = 50
 _LINE: Final = 200
@@ -56,8 +56,7 @@ def link(name: str, pk: int | None = None) -> str:
 def of_alert(alert: Alert, message: Message, *, now: datetime) -> Words:
     """Word one notice of an alert."""
     kind = KINDS[alert.kind]
-    name = flat(alert.scope_name, _NAME)
-    about = f"{kind.label}: {name}" if alert.scope_key != "all" else kind.label
+    about = _about(alert)
     subject = flat(f"{_LEADS.get(message, '')}{alert.get_severity_display()}: {about}", _SUBJECT)
     lines = [flat(f"{about}.", 2 * _NAME), flat(alert.summary, 2 * _LINE), ""]
     seen = "seen once" if alert.count == 1 else f"seen {alert.count:,} times, last {_time(alert.seen_at)}"
@@ -71,7 +70,34 @@ def of_alert(alert: Alert, message: Message, *, now: datetime) -> Words:
         lines += ["", f"What the system does: {kind.system}", f"What you can do: {kind.person}"]
     page = link("admin:ops_alert_change", alert.pk)
     lines += ["", page] if page else []
-    return Words(subject, "\n".join(lines), _payload(alert, message, page=page, now=now))
+    return Words(subject, "\n".join(lines), _payload(alert, message, now=now))
+
+
+def of_reminder(alerts: Sequence[Alert], *, now: datetime) -> Words:
+    """Word one reminder of alerts that are open and that nobody has taken on, the worst and oldest first."""
+    ordered = sorted(alerts, key=lambda alert: (-RANK[alert.severity], alert.since))
+    first, number = ordered[0], len(ordered)
+    if number == 1:
+        subject = flat(f"Reminder: {first.get_severity_display()}: {_about(first)}", _SUBJECT)
+    else:
+        subject = f"Reminder: {number:,} alerts are open and nobody has taken them on"
+    lines = ["Open, and nobody has taken it on:" if number == 1 else "Open, and nobody has taken them on:"]
+    for alert in ordered[:LISTED]:
+        page = link("admin:ops_alert_change", alert.pk)
+        lines += ["", flat(f"- {alert.get_severity_display()}: {_about(alert)}", 2 * _NAME)]
+        lines += [f"  {flat(alert.summary, _LINE)}", f"  Since {_time(alert.since)}."]
+        lines += [f"  {page}"] if page else []
+    lines += [f"... and {number - LISTED:,} more."] if number > LISTED else []
+    lines += ["", "Acknowledge what you are on: it is not reminded of then, and resolves itself when it is over."]
+    shown = [_shape(alert) for alert in ordered[:LISTED]]
+    message = Message.REMINDER.value
+    payload = {"event": "alert.reminder", "message": message, "at": _stamp(now), "count": number, "alerts": shown}
+    return Words(subject, "\n".join(lines), payload)
+
+
+def _about(alert: Alert) -> str:
+    label = KINDS[alert.kind].label
+    return f"{label}: {flat(alert.scope_name, _NAME)}" if alert.scope_key != "all" else label
 
 
 def _news(news: Sequence[Mapping[str, Any]], count: int) -> list[str]:
@@ -87,27 +113,31 @@ def _news(news: Sequence[Mapping[str, Any]], count: int) -> list[str]:
     return lines
 
 
-def _payload(alert: Alert, message: Message, *, page: str, now: datetime) -> dict[str, Any]:
+def _payload(alert: Alert, message: Message, *, now: datetime) -> dict[str, Any]:
     over = message in (Message.RESOLVED, Message.PASSED)
     return {
         "event": "alert.resolved" if over else "alert.opened",
         "message": message.value,
         "at": _stamp(now),
-        "alert": {
-            "id": alert.pk,
-            "rule": alert.kind,
-            "severity": alert.severity,
-            "state": alert.state,
-            "scope": {"name": alert.scope_name, "remote": alert.remote_id, "resource": alert.resource_id},
-            "summary": visible(alert.summary, keep_breaks=False),
-            "count": alert.count,
-            "since": _stamp(alert.since),
-            "openedAt": _stamp(alert.opened_at),
-            "resolvedAt": _stamp(alert.resolved_at),
-            "reopenings": alert.reopenings,
-            "newsCount": alert.news_count,
-            "url": page,
-        },
+        "alert": _shape(alert),
+    }
+
+
+def _shape(alert: Alert) -> dict[str, Any]:
+    return {
+        "id": alert.pk,
+        "rule": alert.kind,
+        "severity": alert.severity,
+        "state": alert.state,
+        "scope": {"name": alert.scope_name, "remote": alert.remote_id, "resource": alert.resource_id},
+        "summary": visible(alert.summary, keep_breaks=False),
+        "count": alert.count,
+        "since": _stamp(alert.since),
+        "openedAt": _stamp(alert.opened_at),
+        "resolvedAt": _stamp(alert.resolved_at),
+        "reopenings": alert.reopenings,
+        "newsCount": alert.news_count,
+        "url": link("admin:ops_alert_change", alert.pk),
     }
 
 

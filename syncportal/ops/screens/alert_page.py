@@ -17,7 +17,7 @@ from syncportal.ops.alerts import alert_store, channels, rights, silences, telli
 from syncportal.ops.alerts.kinds import KINDS
 from syncportal.ops.alerts.models import Alert, Delivery
 from syncportal.ops.alerts.silences import Match, SilenceInvalid
-from syncportal.ops.alerts.states import LIVE, AlertState
+from syncportal.ops.alerts.states import LIVE, AlertState, Message
 from syncportal.ops.screens.alert_links import leads_of
 from syncportal.ops.screens.alert_looks import alert_badge, delivery_badge, severity_badge
 from syncportal.sync.events import Kind
@@ -125,8 +125,10 @@ def _why_no_acknowledge(alert: Alert) -> str:
 def _next_notice(alert: Alert, now: datetime) -> dict[str, Any] | None:
     """Return what people will be told next, and from when on; None when they know everything."""
     standing = alert_store.standing_of(alert)
-    message = telling.wanted_message(standing)
+    message = telling.wanted_message(standing, now=now)
     if message is None:
-        return None
+        again = telling.reminder_at(standing, now)
+        told = {"label": Message.REMINDER.label, "at": again, "held_back": alert.held_back, "unless": True}
+        return told if again is not None else None
     at = telling.not_before(standing, now)
     return {"label": message.label, "at": at, "waits": at > now, "held_back": alert.held_back}

@@ -135,6 +135,38 @@ def test_back_within_a_day_it_is_the_same_alert_and_says_so(watched: Watched) ->
     assert watched.alert("breaker_open").pk != first.pk
 
 
+def test_what_nobody_takes_on_is_reminded_of_in_one_message(watched: Watched) -> None:
+    watched.down(watched.billing, error="<b>first\nsecond")
+    watched.down(watched.shop)
+    for number in range(3):
+        watched.dead_letter(watched.billing, f"A{number}")
+    watched.evaluate()
+    assert Delivery.objects.count() == 2, "the dead letters follow from the remote that is down"
+    for _ in range(3):
+        watched.evaluate(minutes=60)
+    assert Delivery.objects.count() == 2
+    watched.evaluate(minutes=61)
+    reminder = Delivery.objects.get(message="reminder")
+    assert reminder.subject == "Reminder: 2 alerts are open and nobody has taken them on" and reminder.alert is None
+    assert "<b>first second" in reminder.body and str(watched.shop.remote) in reminder.body
+    assert [one["rule"] for one in reminder.payload["alerts"]] == ["breaker_open"] * 2
+    watched.evaluate(minutes=31)
+    assert Delivery.objects.count() == 3
+    first, other = Alert.objects.filter(kind="breaker_open").order_by("pk")
+    alert_store.acknowledge(first.pk, note="", actor=PERSON, now=watched.now)
+    watched.evaluate(minutes=240)
+    last = Delivery.objects.latest("id")
+    assert (last.message, last.alert_id) == ("reminder", other.pk)
+    assert last.subject.startswith("Reminder: Critical: Remote is down")
+    alert_store.acknowledge(other.pk, note="", actor=PERSON, now=watched.now)
+    watched.evaluate(minutes=24 * 60)
+    assert Delivery.objects.count() == 4
+    watched.up(watched.billing)
+    watched.up(watched.shop)
+    watched.evaluate()
+    assert Delivery.objects.filter(message="resolved").count() == 2
+
+
 def test_an_alert_that_flaps_is_told_of_once_in_half_an_hour(watched: Watched) -> None:
     for _ in range(30):
         watched.down(watched.billing)

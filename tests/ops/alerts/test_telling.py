@@ -11,6 +11,7 @@ from syncportal.ops.alerts.telling import PAUSE, Standing, message_now, not_befo
 NOW = datetime(2026, 3, 23, 9, 30, tzinfo=UTC)
 NEW = Standing("open", "warning")
 TOLD = Standing("open", "warning", told="open", told_severity="warning", told_at=NOW - PAUSE)
+LONG_AGO = replace(TOLD, told_at=NOW - timedelta(days=1))
 RECENT = NOW - timedelta(minutes=29)
 
 
@@ -26,6 +27,16 @@ RECENT = NOW - timedelta(minutes=29)
         (replace(TOLD, severity="info"), None),
         (replace(TOLD, regression_untold=True, reopenings=1), Message.REGRESSION),
         (replace(TOLD, told="resolved", reopenings=1), Message.REGRESSION),
+        (LONG_AGO, Message.REMINDER),
+        (replace(LONG_AGO, told_at=NOW - timedelta(hours=23)), None),
+        (
+            replace(LONG_AGO, told_at=NOW - timedelta(hours=4), severity="critical", told_severity="critical"),
+            Message.REMINDER,
+        ),
+        (replace(LONG_AGO, news_count=1), Message.MORE),
+        (replace(LONG_AGO, state="acknowledged"), None),
+        (replace(LONG_AGO, severity="info"), None),
+        (replace(LONG_AGO, state="resolved"), Message.RESOLVED),
         (replace(TOLD, state="resolved"), Message.RESOLVED),
         (replace(TOLD, state="resolved", told="resolved"), None),
         (replace(NEW, state="resolved"), None),
