@@ -100,6 +100,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "forbidden": ("Writes are answered 403", {"kind": "status", "status": 403, "phase": "write"}),
     "wrong-versions": ("Answers to writes carry a lower version", {"kind": "wrong_version", "phase": "write"}),
     "invalid-data": ("Answers to writes have a wrong type", {"kind": "invalid_data", "phase": "write"}),
+    "lost-writes": ("Writes are confirmed and not kept: drift", {"kind": "no_change", "phase": "write"}),
     "html": ("Answers are HTML pages, nothing is applied", {"kind": "html", "apply": False}),
 }
 

@@ -14,10 +14,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def test_a_write_that_the_master_confirmed_and_did_not_keep(master: DemoMaster) -> None:
     resource, records = agreed(master)
     record = records["ACC-0001"]
-    switch = master.faults.add("no_change", phase="write", times=1)
+    master.faults.add_json({"preset": "lost-writes"})
     edit(record, city="Bergen")
     drain()
-    master.faults.remove(switch.number)
+    master.faults.remove("lost-writes")
     assert job_of(record).status == "SYNCED", "the master said so"
     run = reconcile(resource)
     row = Discrepancy.objects.get()
