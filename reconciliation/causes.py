@@ -4,8 +4,8 @@ Owns: reading the few events that matter, two queries for any number of records,
 Does not: guess about what the journal does not hold; then the remote changed it.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db.models import Max
@@ -23,22 +23,26 @@ from syncportal.sync.states import AGREED
 
 _PUSHED = (Happened.SYNC_SUCCEEDED, Happened.SYNC_MERGED, Happened.GROUP_APPLIED)
 _READ = (Happened.RECORD_PULLED, Happened.RECORD_REFRESHED, Happened.SYNC_SKIPPED, Happened.RECORD_REPAIRED)
+MOST_EDITS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class LastActs:
-    """The newest of our acts on a record, as ids that grow with time; 0: never. before: by field, ahead of an edit."""
+    """The newest of our acts on a record, as ids that grow with time; 0: never.
+
+    before: what fields held ahead of each edit since the remote was last read, by name, the newest edit first.
+    """
 
     pushed: int = 0
     read: int = 0
-    before: Mapping[str, Any] = field(default_factory=dict)
+    before: tuple[Mapping[str, Any], ...] = ()
 
 
 def last_acts(record_ids: Iterable[int]) -> dict[int, LastActs]:
     """Return what we did last to each of some records."""
     ids = list(record_ids)
     newest = (
-        Event.objects.filter(record_id__in=ids, kind__in=[*_PUSHED, *_READ, Happened.RECORD_EDITED])
+        Event.objects.filter(record_id__in=ids, kind__in=[*_PUSHED, *_READ])
         .order_by()
         .values_list("record_id", "kind")
         .annotate(last=Max("pk"))
@@ -46,16 +50,19 @@ def last_acts(record_ids: Iterable[int]) -> dict[int, LastActs]:
     by_record: dict[int, dict[str, int]] = {}
     for record_id, kind, last in newest:
         by_record.setdefault(record_id, {})[kind] = last
-    edits = {kinds[Happened.RECORD_EDITED] for kinds in by_record.values() if Happened.RECORD_EDITED in kinds}
-    changes = dict(Event.objects.filter(pk__in=edits).values_list("pk", "data"))
-    return {
+    acts = {
         record_id: LastActs(
             pushed=max((kinds.get(kind, 0) for kind in _PUSHED), default=0),
             read=max((kinds.get(kind, 0) for kind in _READ), default=0),
-            before=_before(changes.get(kinds.get(Happened.RECORD_EDITED, 0), {})),
         )
         for record_id, kinds in by_record.items()
     }
+    edits = Event.objects.filter(record_id__in=ids, kind=Happened.RECORD_EDITED).order_by("-pk")
+    for record_id, pk, data in edits.values_list("record_id", "pk", "data")[:MOST_EDITS]:
+        known = acts.get(record_id or 0, LastActs())
+        if record_id is not None and pk > known.read:
+            acts[record_id] = replace(known, before=(*known.before, _before(data)))
+    return acts
 
 
 def _before(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,17 +99,21 @@ def cause_of(
     relation = versions.compare(state.version, shown.version) if state.version and shown.version else ""
     if relation == "older":
         return Cause.OUR_WRITE_LOST if ours_was_last else Cause.CHANGED_REMOTELY
-    if ours_was_last and _went_back(state, shown, acts=acts, spec=spec):
+    if ours_was_last and _went_back(state, shown, edits=acts.before[:1], spec=spec):
         return Cause.OUR_WRITE_LOST
-    if ours_was_last and relation in ("equal", ""):
-        return Cause.NORMALISED_BY_REMOTE if relation == "equal" else Cause.CHANGED_REMOTELY
+    if ours_was_last and relation == "equal":  # nobody else wrote since: several writes of ours may be lost
+        several = _went_back(state, shown, edits=acts.before, spec=spec)
+        return Cause.OUR_WRITE_LOST if several else Cause.NORMALISED_BY_REMOTE
     return Cause.CHANGED_REMOTELY
 
 
-def _went_back(state: RecordState, shown: RemoteObject, *, acts: LastActs, spec: ResourceSpec) -> bool:
-    """Tell whether every differing field holds at the remote what it held before our last edit."""
+def _went_back(
+    state: RecordState, shown: RemoteObject, *, edits: Sequence[Mapping[str, Any]], spec: ResourceSpec
+) -> bool:
+    """Tell whether every differing field holds at the remote what it held before one of these edits of ours."""
     names = {pointer.parse(at)[0] for at in spec.comparator.differing(state.data, shown.data)}
+    same = spec.comparator.same
     return bool(names) and all(
-        name in acts.before and spec.comparator.same(pointer.build((name,)), acts.before[name], shown.data.get(name))
+        any(name in before and same(pointer.build((name,)), before[name], shown.data.get(name)) for before in edits)
         for name in names
     )

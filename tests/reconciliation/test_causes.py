@@ -13,7 +13,8 @@ from tests.factories import T0, shown, spec_of
 
 HELD = {"id": "A", "city": "Lund"}
 STATE = RecordState(1, 1, "A", HELD, HELD, "3", 2, Intent.UPDATE, None, None)
-PUSHED, READ = LastActs(pushed=2, read=1, before={"city": "Oslo"}), LastActs(pushed=1, read=2)
+PUSHED = LastActs(pushed=2, read=1, before=({"city": "Oslo"}, {"city": "Bonn", "name": "A"}))
+READ = LastActs(pushed=1, read=2)
 
 
 def why(state: RecordState, city: str, version: str | None, acts: LastActs = PUSHED, status: str = "SYNCED") -> str:
@@ -32,6 +33,8 @@ def why(state: RecordState, city: str, version: str | None, acts: LastActs = PUS
         ("Turku", "4", PUSHED, "changed_remotely"),
         ("Turku", "2", PUSHED, "our_write_lost"),
         ("Turku", "2", READ, "changed_remotely"),
+        ("Bonn", "3", PUSHED, "our_write_lost"),
+        ("Bonn", "4", PUSHED, "changed_remotely"),
         ("LUND", "3", PUSHED, "normalised_by_remote"),
         ("LUND", "3", READ, "changed_remotely"),
         ("Turku", None, PUSHED, "changed_remotely"),
