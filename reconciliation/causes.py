@@ -80,8 +80,11 @@ def cause_of(
     status: str,
     acts: LastActs,
     spec: ResourceSpec,
+    forbidden: bool = False,
 ) -> Cause:
-    """Say why a record and its object differ in this way."""
+    """Say why a record and its object differ in this way. forbidden: the remote refuses to show this object."""
+    if forbidden:
+        return Cause.FORBIDDEN
     if kind in UNEXPLAINED:
         return Cause.UNKNOWN
     if state is None:

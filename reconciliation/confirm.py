@@ -53,6 +53,7 @@ class Verdict:
     job: SyncJob | None = None
     shown: RemoteObject | None = None
     detail: str = ""
+    forbidden: bool = False
 
 
 class Confirm:
@@ -176,7 +177,7 @@ class Confirm:
         if reading.external_id == NO_ID:
             return _as(base, Kind.INVALID_REMOTE, reading.detail) if reading.detail else base
         if reading.error is not None or (reading.shown is None and reading.invalid):
-            return _as(base, Kind.INVALID_REMOTE, reading.unreadable)
+            return replace(_as(base, Kind.INVALID_REMOTE, reading.unreadable), forbidden=reading.forbidden)
         if reading.shown is None:
             return _as(base, Kind.MISSING_REMOTE, "The remote has no such object.") if here else base
         kind = diff.compare(state.data, state.version, reading.shown, spec=self.spec) if here and state else None
@@ -219,7 +220,7 @@ class Confirm:
         status = verdict.job.status if verdict.job else ""
         cause = causes.cause_of(
             kind, state=state, shown=shown, status=status,
-            acts=acts.get(state.id, LastActs()) if state else LastActs(), spec=self.spec,
+            acts=acts.get(state.id, LastActs()) if state else LastActs(), spec=self.spec, forbidden=verdict.forbidden,
         )  # fmt: skip
         local = state.data if state and state.deleted_at is None else None
         return Finding(

@@ -17,7 +17,7 @@ from django.conf import settings
 from reconciliation.pace import Pace
 from syncportal.kernel.clock import db_now
 from syncportal.remote.client import Deadline
-from syncportal.remote.errors import Forbidden, RemoteError, Throttled, Unauthorized
+from syncportal.remote.errors import RemoteError, Throttled, Unauthorized
 from syncportal.remote.gateway import ResourceClient
 from syncportal.remote.payloads import Page
 from syncportal.sync.slots import NoSlot
@@ -90,7 +90,7 @@ class Place:
 
 def is_passing(error: RemoteError) -> bool:
     """Tell whether an error says nothing about the list: the remote, the network or the credential is in trouble."""
-    return error.transient or isinstance(error, Throttled | Unauthorized | Forbidden)
+    return error.transient or isinstance(error, Throttled | Unauthorized)
 
 
 @dataclass(frozen=True, slots=True)

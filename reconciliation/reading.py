@@ -14,13 +14,17 @@ from django.conf import settings
 
 from reconciliation.pace import Pace
 from syncportal.remote.client import Deadline
-from syncportal.remote.errors import Missing, RemoteError, Throttled, Unauthorized
+from syncportal.remote.errors import Forbidden, Missing, RemoteError, Throttled, Unauthorized
 from syncportal.remote.gateway import ResourceClient
 from syncportal.remote.payloads import RemoteObject
 from syncportal.sync.slots import NoSlot
 from syncportal.sync.validation import answer_problems, check_answer
 
 PURPOSE = "reconcile"
+FORBIDDEN = (
+    "The remote does not let our credential read this object, though it answers other calls. It may be hidden from us "
+    "or deleted there; ask whoever runs the remote."
+)
 T = TypeVar("T")
 
 
@@ -45,9 +49,16 @@ class Reading:
         return error is not None and (error.transient or isinstance(error, Throttled | Unauthorized))
 
     @property
+    def forbidden(self) -> bool:
+        """Tell whether this object alone is kept from us: the remote answers our credential otherwise."""
+        return isinstance(self.error, Forbidden)
+
+    @property
     def unreadable(self) -> str:
         """Say why the object cannot be compared, "" when it can."""
-        return self.error.detail if self.error is not None else self.invalid
+        if self.error is None:
+            return self.invalid
+        return f"{FORBIDDEN} {self.error.detail}" if self.forbidden else self.error.detail
 
 
 def read(client: ResourceClient, external_id: str, *, version: str | None) -> Reading:
@@ -62,6 +73,8 @@ def read(client: ResourceClient, external_id: str, *, version: str | None) -> Re
                 return Reading(external_id)
             missing = True
             continue
+        except Forbidden as error:
+            return Reading(external_id, error=_refused_credential(client, deadline=deadline) or error)
         except RemoteError as error:
             return Reading(external_id, error=error)
         if found.object.external_id != external_id:
@@ -75,6 +88,17 @@ def read(client: ResourceClient, external_id: str, *, version: str | None) -> Re
         if failed.code not in {"older", "checksum"} or again:
             return Reading(external_id, found.object, invalid=failed.detail)
     return Reading(external_id, error=_unsteady())
+
+
+def _refused_credential(client: ResourceClient, *, deadline: Deadline) -> RemoteError | None:
+    """Return what pauses the remote when even the known-good call is refused, None when one object alone is."""
+    try:
+        client.check(deadline=deadline, purpose=PURPOSE)
+    except (Forbidden, Unauthorized) as refused:
+        return Unauthorized(refused.detail, code=refused.code, status=refused.status, exchange=refused.exchange)
+    except RemoteError:
+        return None
+    return None
 
 
 def _unsteady() -> RemoteError:

@@ -67,6 +67,7 @@ class Cause(models.TextChoices):
     CHANGED_REMOTELY = "changed_remotely", "Changed at the remote"
     OUR_WRITE_LOST = "our_write_lost", "Our write was lost"
     NORMALISED_BY_REMOTE = "normalised_by_remote", "The remote stored it differently"
+    FORBIDDEN = "forbidden", "The remote does not show it to us"
     UNKNOWN = "unknown", "Our history cannot tell"
 
 

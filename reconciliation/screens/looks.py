@@ -32,6 +32,7 @@ CAUSE_SENTENCES: dict[str, str] = {
         "The remote shows other values under the very version that our last write got, so it most likely stores them "
         "in another form than it confirmed."
     ),
+    Cause.FORBIDDEN: "The remote answers our credential, but refuses to show this object: hidden, or deleted there.",
     Cause.UNKNOWN: "What the remote shows cannot be compared with ours, so our history does not explain it.",
 }
 WHAT_A_FIX_DOES: dict[tuple[str, str], str] = {
