@@ -16,6 +16,7 @@ from syncportal.remote.errors import ErrorKind
 from syncportal.remote.knobs import BreakerSpec
 
 LONGEST_OPEN_FACTOR: Final = 10
+NO_RECORD: Final = -1
 _MOST_RECORDS: Final = 50
 _FAULTS: Final = frozenset({ErrorKind.timeout, ErrorKind.server_fault})
 
@@ -41,7 +42,7 @@ class CallResult:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What has gone wrong in a row so far."""
+    """What has gone wrong in a row so far. fault_records: each record once, and a -1 for each call about none."""
 
     unreachable: int = 0
     faults: int = 0
@@ -53,8 +54,9 @@ class Tally:
         if self.unreachable >= spec.unreachable:
             return f"{self.unreachable} calls in a row could not reach the remote{ending}"
         if self.faults >= spec.failures and len(self.fault_records) >= spec.records:
-            records = len(self.fault_records)
-            return f"{self.faults} calls in a row on {records} records timed out or met a server fault{ending}"
+            records = len(self.fault_records) - self.fault_records.count(NO_RECORD)
+            on = f" on {records} records" if records else ""
+            return f"{self.faults} calls in a row{on} timed out or met a server fault{ending}"
         return ""
 
 
@@ -76,12 +78,18 @@ def _add(tally: Tally, result: CallResult) -> Tally:
         return replace(tally, unreachable=tally.unreachable + 1)
     if result.kind in _FAULTS:
         records = tally.fault_records
-        known = result.record_id is None or result.record_id in records or len(records) >= _MOST_RECORDS
-        grown = records if known else (*records, result.record_id)
-        return Tally(faults=tally.faults + 1, fault_records=grown)  # type: ignore[arg-type]
+        # What a page of a list or a sign-in meets is not the fault of one sick record, so each counts as another one.
+        known = result.record_id in records or len(records) >= _MOST_RECORDS
+        grown = records if known else (*records, NO_RECORD if result.record_id is None else result.record_id)
+        return Tally(faults=tally.faults + 1, fault_records=grown)
     if result.kind is ErrorKind.throttled:
         return replace(tally, unreachable=0)
     return Tally()
+
+
+def longest_open_s(spec: BreakerSpec) -> float:
+    """Return for how many seconds at most a breaker waits before the next probe."""
+    return spec.open_s * LONGEST_OPEN_FACTOR
 
 
 def open_again_until(*, opened_at: datetime | None, now: datetime, spec: BreakerSpec) -> datetime:
@@ -90,4 +98,4 @@ def open_again_until(*, opened_at: datetime | None, now: datetime, spec: Breaker
     The wait grows with the length of the outage: 1, 2, 4, 8 and at most 10 times `open_s` when probes are prompt.
     """
     outage_s = max(0.0, (now - opened_at).total_seconds()) if opened_at is not None else 0.0
-    return now + timedelta(seconds=min(spec.open_s * LONGEST_OPEN_FACTOR, outage_s + spec.open_s))
+    return now + timedelta(seconds=min(longest_open_s(spec), outage_s + spec.open_s))

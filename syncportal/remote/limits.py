@@ -237,11 +237,16 @@ def _report(
     return BreakerChange.OPENED if reason else None
 
 
-def try_probe(remote_id: int, *, holder: str, now: datetime) -> bool:
-    """Take the one probe of a breaker whose waiting time is over; True means: ask the remote, then `probe_result`."""
-    free = Q(probe_holder="") | Q(probe_until__isnull=True) | Q(probe_until__lte=now)
-    due = Gate.objects.filter(free, pk=remote_id, breaker=Breaker.OPEN, paused=False, open_until__lte=now)
+def try_probe(remote_id: int, *, holder: str, now: datetime, breaker: BreakerSpec | None = None) -> bool:
+    """Take the one probe of a breaker whose waiting time is over; True means: ask the remote, then `probe_result`.
+
+    An end further away than any wait may last was written before the clock was set back, and is over.
+    """
     until = now + timedelta(seconds=PROBE_S)
+    longest = now + timedelta(seconds=arithmetic.longest_open_s(breaker or BreakerSpec()))
+    free = Q(probe_holder="") | Q(probe_until__isnull=True) | Q(probe_until__lte=now) | Q(probe_until__gt=until)
+    over = Q(open_until__lte=now) | Q(open_until__gt=longest)
+    due = Gate.objects.filter(free, over, pk=remote_id, breaker=Breaker.OPEN, paused=False)
     return atomic_retry(lambda: bool(due.update(probe_holder=holder, probe_until=until, updated_at=now)))
 
 

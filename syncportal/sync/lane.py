@@ -114,7 +114,10 @@ class Lane:
             self._hand_back(now)
         if self.pool is None:
             self.pool = ThreadPoolExecutor(cap, thread_name_prefix=f"push-{self.remote.slug}")
-        if grant.blocked == "breaker_open" and limits.try_probe(self.remote.remote_id, holder=self.holder, now=now):
+        remote = self.remote
+        if grant.blocked == "breaker_open" and limits.try_probe(
+            remote.remote_id, holder=self.holder, now=now, breaker=remote.breaker
+        ):
             self._start_probe()
 
     @property

@@ -16,19 +16,21 @@ from functools import partial
 
 from django.conf import settings
 from django.db import IntegrityError
-from django.db.models import F, Q
+from django.db.models import F, Max, Q, Window
+from django.db.models.functions import RowNumber
 
 from syncportal.kernel import doorbell, pointer
 from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import assert_outside_transaction, atomic_retry
 from syncportal.remote import versions
 from syncportal.remote.client import Deadline
-from syncportal.remote.errors import Forbidden, RemoteError, Throttled, Unauthorized
+from syncportal.remote.errors import Misconfiguration, RemoteError, Throttled, Unauthorized
 from syncportal.remote.gateway import ResourceClient, client_for
 from syncportal.remote.models import Resource
 from syncportal.remote.payloads import Page, RemoteObject
-from syncportal.remote.spec import ResourceSpec, spec_for
-from syncportal.sync import bypassed, events, open_conflicts, records, states, transitions
+from syncportal.remote.spec import RemoteSpec, ResourceSpec, spec_for
+from syncportal.sync import bypassed, call_reports, events, open_conflicts, records, states, transitions
+from syncportal.sync.call_reports import Called
 from syncportal.sync.conflicts import Json
 from syncportal.sync.disputes import because, dispute
 from syncportal.sync.events import Fact, Kind
@@ -43,6 +45,9 @@ from syncportal.sync.validation import answer_problems
 LEASE_S = 60.0
 PAUSE_S = 30.0
 WAIT_S = 30.0
+KEPT_FOR = timedelta(days=90)
+KEPT_PER_RESOURCE = 20
+_WHOLE = Q(state="done", problem="", busy=0)
 
 
 class PullRefused(Exception):
@@ -81,7 +86,7 @@ def _since(resource: Resource) -> datetime | None:
     if spec_for(resource).modified_since is None:
         return None
     configured_at = max(resource.updated_at, resource.remote.updated_at)
-    whole = Pull.objects.filter(resource=resource, state="done", problem="", busy=0, started_at__gt=configured_at)
+    whole = Pull.objects.filter(_WHOLE, resource=resource, started_at__gt=configured_at)
     return whole.order_by("-id").values_list("started_at", flat=True).first()
 
 
@@ -102,13 +107,13 @@ def run(pull_id: int, *, seconds: float | None = None, progress: Callable[[Pull]
     holder = uuid.uuid4().hex
     pull = Pull.objects.select_related("resource__remote").get(pk=pull_id)
     _take_over(pull, holder)
-    client = client_for(pull.resource)
-    if not client.spec.has_list:
-        _finish(pull_id, holder, problem="The resource has no list to pull from.")
-        raise PullRefused("The resource has no list: configure `list`, or create records by id.")
     started = time.monotonic()
     seen_cursors: set[str] = set()
     try:
+        client = _client_of(pull)
+        if not client.spec.has_list:
+            _finish(pull_id, holder, problem="The resource has no list to pull from.")
+            raise PullRefused("The resource has no list: configure `list`, or create records by id.")
         while seconds is None or time.monotonic() - started < seconds:
             pull = Pull.objects.select_related("resource__remote").get(pk=pull_id)
             wait_s = WAIT_S if seconds is None else min(WAIT_S, seconds)
@@ -125,6 +130,9 @@ def run(pull_id: int, *, seconds: float | None = None, progress: Callable[[Pull]
     except RemoteError as error:
         _stop(pull_id, holder, error)
         raise
+    except Misconfiguration as problem:
+        _fail(pull_id, holder, problem.detail)
+        raise
     except NoSlot as refused:
         raise PullRefused(str(refused)) from None
     finally:
@@ -140,7 +148,7 @@ def run_waiting(*, seconds: float) -> int:
     for pull_id in waiting.values_list("pk", flat=True):
         try:
             pull = run(pull_id, seconds=seconds)
-        except (PullRefused, RemoteError):
+        except (PullRefused, RemoteError, Misconfiguration):
             # Nothing is said twice: the Pull tells its problem. The pause keeps a failing remote from being hammered.
             later = db_now() + timedelta(seconds=PAUSE_S)
             Pull.objects.filter(pk=pull_id, state="running", lease_until__isnull=True).update(lease_until=later)
@@ -153,11 +161,15 @@ def run_waiting(*, seconds: float) -> int:
 
 def _stop(pull_id: int, holder: str, error: RemoteError) -> None:
     """Note what is wrong; end the pull for good when trying again would meet the same."""
-    mine = Pull.objects.filter(pk=pull_id, holder=holder)
-    if error.transient or isinstance(error, Throttled | Unauthorized | Forbidden):
-        mine.update(problem=error.detail)
+    if error.transient or isinstance(error, Throttled | Unauthorized):
+        Pull.objects.filter(pk=pull_id, holder=holder).update(problem=error.detail)
     else:
-        mine.update(problem=error.detail, state="failed", finished_at=db_now())
+        _fail(pull_id, holder, error.detail)
+
+
+def _fail(pull_id: int, holder: str, problem: str) -> None:
+    now = db_now()
+    Pull.objects.filter(pk=pull_id, holder=holder).update(problem=problem, state="failed", finished_at=now)
 
 
 def _take_over(pull: Pull, holder: str) -> None:
@@ -167,9 +179,29 @@ def _take_over(pull: Pull, holder: str) -> None:
         raise PullRefused("Another process is pulling this resource right now.")
 
 
+def _client_of(pull: Pull) -> ResourceClient:
+    """Return a client; a sign-in that fails counts for the remote's breaker, one that is refused pauses it."""
+    try:
+        return client_for(pull.resource)
+    except RemoteError as error:
+        call_reports.report([_called(spec_for(pull.resource).remote, error)], now=db_now())
+        raise
+
+
 def _page(client: ResourceClient, pull: Pull) -> tuple[Page, datetime]:
+    """Read the next page, and tell the breaker how that went."""
     asked_at = db_now()
-    return client.list_page(pull.cursor, deadline=Deadline(settings.CALL_TOTAL_S), since=pull.since), asked_at
+    try:
+        page = client.list_page(pull.cursor, deadline=Deadline(settings.CALL_TOTAL_S), since=pull.since)
+    except RemoteError as error:
+        call_reports.report([_called(client.spec.remote, error)], now=db_now())
+        raise
+    call_reports.report([Called(client.spec.remote, None)], now=db_now())
+    return page, asked_at
+
+
+def _called(remote: RemoteSpec, error: RemoteError) -> Called:
+    return Called(remote, None, error.kind.value, error.detail)
 
 
 def _advance(pull: Pull, holder: str, page: Page, counts: PageCounts, *, done: bool, problem: str) -> None:
@@ -182,6 +214,16 @@ def _advance(pull: Pull, holder: str, page: Page, counts: PageCounts, *, done: b
         raise PullRefused("Another process took this pull over.")
     if done:
         _finish(pull.pk, holder, problem=problem)
+
+
+def prune(now: datetime) -> int:
+    """Forget ended pulls that are old enough, but the last of each resource and the one that the next builds on."""
+    place = Window(RowNumber(), partition_by=F("resource_id"), order_by=F("pk").desc())
+    newest = Pull.objects.order_by().annotate(place=place).filter(place__lte=KEPT_PER_RESOURCE)
+    whole = Pull.objects.filter(_WHOLE).order_by().values("resource_id").annotate(last=Max("pk"))
+    kept = {*newest.values_list("pk", flat=True), *whole.values_list("last", flat=True)}
+    old = Pull.objects.exclude(state="running").filter(finished_at__lt=now - KEPT_FOR)
+    return old.exclude(pk__in=kept).delete()[0]
 
 
 def _finish(pull_id: int, holder: str, *, problem: str) -> None:

@@ -24,8 +24,9 @@ from syncportal.remote.errors import Misconfiguration, Missing, RemoteError
 from syncportal.remote.gateway import ResourceClient, client_for
 from syncportal.remote.models import Resource
 from syncportal.remote.payloads import ReadResult, RemoteObject
-from syncportal.remote.spec import ResourceSpec
-from syncportal.sync import bypassed, events, open_conflicts, records, transitions
+from syncportal.remote.spec import RemoteSpec, ResourceSpec, spec_for
+from syncportal.sync import bypassed, call_reports, events, open_conflicts, records, transitions
+from syncportal.sync.call_reports import Called
 from syncportal.sync.claims import Json, Logged, Send
 from syncportal.sync.conflicts import Merge, own_traces
 from syncportal.sync.decisions import still_open
@@ -96,12 +97,15 @@ def refresh(record_id: int, *, resource: Resource, actor: Actor) -> Result:
         return Result(record_id, Refreshed.BUSY, "The record is being sent or held right now; try again in a moment.")
     if before[0].external_id is None:
         return Result(record_id, Refreshed.NOT_SENT_YET, "The record was never sent, so there is nothing to read.")
-    client = client_for(resource)
     try:
+        client = _client_of(resource)
         with slots(client.spec.remote, client, want=1):
             reading = _read(client, before[0])
     except NoSlot as refused:
         return Result(record_id, Refreshed.FAILED, str(refused))
+    except RemoteError as error:
+        return Result(record_id, Refreshed.FAILED, f"Signing in at the remote failed: {error.detail}")
+    _report(client.spec.remote, [reading])
     return atomic_retry(partial(_apply_now, reading, client.spec, actor=actor))
 
 
@@ -118,7 +122,8 @@ def refresh_requested(*, limit: int = 100, threads: int = 8, seconds: float = SL
             done += _refresh_slice(resource, ids, threads=threads, until=time.monotonic() + seconds)
         except (Misconfiguration, RemoteError) as error:
             log.warning("refresh.impossible", resource=resource.slug, detail=error.detail)
-            transitions.refresh_done(ids)
+            if not (isinstance(error, RemoteError) and error.transient):
+                transitions.refresh_done(ids)
     return done
 
 
@@ -126,7 +131,7 @@ def _refresh_slice(resource: Resource, record_ids: Sequence[int], *, threads: in
     """Read as many at once as slots and rate allow, again and again until all are done or the time is up."""
     ready = [before for before in _before(record_ids) if before.external_id is not None]
     unfit = set(record_ids) - {before.record_id for before in ready}
-    client = client_for(resource)
+    client = _client_of(resource)
     transitions.refresh_done(unfit)
     done = len(unfit)
     while ready and time.monotonic() < until:
@@ -136,11 +141,31 @@ def _refresh_slice(resource: Resource, record_ids: Sequence[int], *, threads: in
                 readings = list(pool.map(lambda before: _read(client, before), ready[:granted]))
         except NoSlot:
             break
+        _report(client.spec.remote, readings)
         for reading in readings:
             atomic_retry(partial(_apply_now, reading, client.spec, actor=WORKER))
         transitions.refresh_done(reading.before.record_id for reading in readings)
         ready, done = ready[granted:], done + len(readings)
     return done
+
+
+def _client_of(resource: Resource) -> ResourceClient:
+    """Return a client; a sign-in that fails counts for the remote's breaker, one that is refused pauses it."""
+    try:
+        return client_for(resource)
+    except RemoteError as error:
+        called = Called(spec_for(resource).remote, None, error.kind.value, error.detail)
+        call_reports.report([called], now=db_now())
+        raise
+
+
+def _report(remote: RemoteSpec, readings: Sequence[Reading]) -> None:
+    """Tell the breaker how reads went: an outage that only reads meet must be seen as well."""
+    errors = [(one.before.record_id, one.error) for one in readings]
+    call_reports.report(
+        [Called(remote, pk, error.kind.value, error.detail) if error else Called(remote, pk) for pk, error in errors],
+        now=db_now(),
+    )
 
 
 def _before(record_ids: Sequence[int]) -> list[Before]:

@@ -1,4 +1,4 @@
-"""Forgets history that is old enough: exchanges of the sync log, events of the machine, roll-ups, error groups.
+"""Forgets history that is old enough: exchanges of the sync log, events of the machine, roll-ups, error groups, pulls.
 
 Guarantees: a record keeps its last `KEPT_PER_RECORD` exchanges and events however old they are; small transactions; a
 slice goes on where the last one stopped. Does not: touch acts of people (their chain would show a gap), conflicts,
@@ -15,7 +15,7 @@ from django.db.models import F, Model, Q, Window
 from django.db.models.functions import RowNumber
 
 from syncportal.kernel.tx import atomic_retry
-from syncportal.sync import error_groups, events, records, rollups, scan_positions
+from syncportal.sync import error_groups, events, pull, records, rollups, scan_positions
 from syncportal.sync.audit import PEOPLE
 from syncportal.sync.models import Event, SyncLog
 
@@ -29,6 +29,7 @@ def prune(now: datetime, *, seconds: float = 10.0) -> int:
     until = time.monotonic() + seconds
     atomic_retry(partial(rollups.prune, now))
     atomic_retry(partial(error_groups.prune, now))
+    atomic_retry(partial(pull.prune, now))
     logs = _prune(SyncLog, Q(), name="retention_logs", now=now, until=until)
     return logs + _prune(Event, ~Q(actor_kind__in=PEOPLE), name="retention_events", now=now, until=until)
 

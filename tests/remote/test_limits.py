@@ -215,6 +215,23 @@ def test_five_faults_open_it_only_when_three_records_are_concerned(remote):
     assert limits.report(remote, [fault(3)], breaker=SPEC, now=NOW) is BreakerChange.OPENED
 
 
+def test_faults_of_calls_about_no_single_record_count_each(remote):
+    listed = fault(None)
+    assert limits.report(remote, [listed] * 4, breaker=SPEC, now=NOW) is None
+    assert limits.report(remote, [OK], breaker=SPEC, now=NOW) is None, "a good answer ends the row"
+    assert limits.report(remote, [*[listed] * 4, fault(1)], breaker=SPEC, now=NOW) is BreakerChange.OPENED
+    assert Gate.objects.get().last_error == "5 calls in a row on 1 records timed out or met a server fault."
+
+
+def test_a_clock_that_is_set_back_does_not_prolong_the_wait_for_a_probe(remote):
+    opened(remote)
+    back = NOW - timedelta(hours=1)
+    assert limits.try_probe(remote, holder="a", now=back, breaker=SPEC)
+    assert not limits.try_probe(remote, holder="b", now=back, breaker=SPEC), "one probe at a time all the same"
+    earlier = back - timedelta(hours=1)
+    assert limits.try_probe(remote, holder="b", now=earlier, breaker=SPEC), "its prober's time lies in the future too"
+
+
 def test_an_open_breaker_says_what_the_last_call_came_to(remote):
     calls = [CallResult(ErrorKind.server_fault, number % 3, "http_503") for number in range(SPEC.failures)]
     limits.report(remote, calls, breaker=SPEC, now=NOW)

@@ -21,6 +21,7 @@ from syncportal.ops.alerts.wording import Words
 LEASE: Final = timedelta(seconds=90)
 FIRST_DELAY_S: Final = 30.0
 LONGEST_DELAY_S: Final = 3600.0
+JITTER: Final = 0.25
 TRIED_FOR: Final = timedelta(days=7)
 KEPT_FOR: Final = timedelta(days=90)
 _LOOKED_AT: Final = 50
@@ -55,8 +56,7 @@ def claim_due(*, now: datetime, limit: int, skip: Collection[int | None] = ()) -
 
     Those that were tried less come first, so that a channel that is down does not stand in the others' way.
     """
-    due = Q(state=DeliveryState.PENDING, due_at__lte=now) | Q(state=DeliveryState.SENDING, lease_until__lt=now)
-    rows = Delivery.objects.filter(due).order_by("attempts", "pk")
+    rows = Delivery.objects.filter(_time_has_come(now)).order_by("attempts", "pk")
     for channel_id in skip:
         rows = rows.exclude(channel_id=channel_id) if channel_id is not None else rows.filter(person__isnull=True)
     taken: list[Delivery] = []
@@ -70,9 +70,20 @@ def claim_due(*, now: datetime, limit: int, skip: Collection[int | None] = ()) -
     return taken
 
 
+def _time_has_come(now: datetime) -> Q:
+    """Select what is due. Times that no wait reaches, and births to come, stem from before the clock was set back."""
+    longest = now + timedelta(seconds=LONGEST_DELAY_S * (1 + JITTER))
+    due = Q(due_at__lte=now) | Q(due_at__gt=longest) | Q(created_at__gt=now + LEASE)
+    return Q(state=DeliveryState.PENDING) & due | Q(state=DeliveryState.SENDING) & _lease_is_over(now)
+
+
+def _lease_is_over(now: datetime) -> Q:
+    return Q(lease_until__lt=now) | Q(lease_until__gt=now + 2 * LEASE)
+
+
 def claim(delivery_id: int, *, now: datetime) -> Delivery | None:
     """Take one delivery for this worker; None when somebody else has it or it needs nothing."""
-    due = Q(state=DeliveryState.PENDING) | Q(state=DeliveryState.SENDING, lease_until__lt=now)
+    due = Q(state=DeliveryState.PENDING) | Q(state=DeliveryState.SENDING) & _lease_is_over(now)
     moved = Delivery.objects.filter(due, pk=delivery_id, state__in=CLAIM.sources).update(
         state=DeliveryState.SENDING, lease_until=now + LEASE, due_at=None, claim_no=F("claim_no") + 1,
         attempts=F("attempts") + 1,
@@ -102,7 +113,7 @@ def fail(delivery: Delivery, problem: str, *, permanent: bool, retry_after_s: fl
         sources = GIVE_UP.sources
     else:
         delay = exponential_delay_s(
-            delivery.attempts, base_s=FIRST_DELAY_S, cap_s=LONGEST_DELAY_S, jitter=0.25, chance=random.random()
+            delivery.attempts, base_s=FIRST_DELAY_S, cap_s=LONGEST_DELAY_S, jitter=JITTER, chance=random.random()
         )
         wait = timedelta(seconds=max(delay, min(retry_after_s or 0.0, LONGEST_DELAY_S)))
         values = {"state": DeliveryState.PENDING, "due_at": now + wait, "last_error": problem[:300]}

@@ -375,6 +375,21 @@ def test_a_host_that_an_apprise_address_names_is_checked_first(
     assert (fresh(delivery).state, len(FakeApprise.said)) == (state, state == "sent")
 
 
+def test_a_clock_that_is_set_back_holds_no_notice_back(hook: Hook) -> None:
+    way = channel("webhook", hook.url)
+    [born_later] = put(way)
+    back = timezone.now() - timedelta(hours=1)
+    assert sending.send_due(clock=lambda: back).sent == 1 and fresh(born_later).state == "sent"
+    hour = timedelta(hours=1)
+    for values in (
+        {"state": "pending", "due_at": timezone.now() + 2 * hour},  # no delay is that long
+        {"state": "sending", "due_at": None, "lease_until": timezone.now() + hour},
+    ):
+        [stuck] = put(way)
+        Delivery.objects.filter(pk=stuck.pk).update(created_at=timezone.now() - hour, **values)
+        assert sending.send_due().sent == 1 and fresh(stuck).state == "sent"
+
+
 def test_old_deliveries_go_and_what_waits_stays(hook: Hook) -> None:
     way = channel("webhook", hook.url)
     old, waiting = put(way, way)
