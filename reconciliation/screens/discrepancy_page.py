@@ -58,6 +58,7 @@ def discrepancy_view(request: HttpRequest, discrepancy_id: int) -> HttpResponse:
         "operator": rights.operates(request.user),
         "open": row.state == State.OPEN,
         "back": list_query(request),
+        "here": request.get_full_path(),
     }
     title = str(row.record) if row.record is not None else row.external_id
     return render(request, "reconciliation/discrepancy_page.html", title=title, context=context)

@@ -182,8 +182,10 @@ def test_one_is_repaired_ignored_or_compared_again(apart: World) -> None:
     assert "Bergen" in text and "Take the remote&#x27;s values" in text
     assert "Asked for." in client.post(act(row, "take_remote"), follow=True).content.decode()
     assert "already asked for" in client.post(act(row, "push_local"), follow=True).content.decode()
+    assert 'hx-trigger="every 2s, live"' in client.get(page(row)).content.decode(), "the outcome appears by itself"
     fixing.work_off(seconds=10)
     assert of("ACC-0003").state == "fixed"
+    assert 'hx-trigger="every 2s' not in client.get(page(row)).content.decode()
     other = of("ACC-0004")
     assert "say why" in client.post(act(other, "ignore"), {"reason": " "}, follow=True).content.decode()
     client.post(act(other, "ignore"), {"reason": HOSTILE[0]})

@@ -28,12 +28,13 @@ Opens = Callable[..., Window]
 
 @contextmanager
 def worker() -> Iterator[None]:
-    """Compare, and work off bulk operations, in a thread of its own until the block ends."""
+    """Compare, repair, and work off bulk operations, in a thread of its own until the block ends."""
     stopped = threading.Event()
 
     def work_off() -> None:
         while not stopped.wait(0.1):
             workers.run_waiting(seconds=5)
+            workers.repair()
             bulk_workers.run_waiting(seconds=5)
         connection.close()
 
@@ -46,7 +47,7 @@ def worker() -> Iterator[None]:
         thread.join()
 
 
-def test_one_record_is_compared_and_the_outcome_appears(world: World, window: Opens) -> None:
+def test_one_record_is_compared_and_repaired_and_the_outcomes_appear(world: World, window: Opens) -> None:
     world.resource.config = {**world.resource.config, "policy": {"lag_s": 0, "repair": {"data_mismatch": "alert"}}}
     world.resource.save()
     world.master.edit("accounts", "ACC-0003", {"city": "Bergen"})
@@ -57,11 +58,18 @@ def test_one_record_is_compared_and_the_outcome_appears(world: World, window: Op
     assert here.too_wide() <= 0 and here.violations() == []
     with worker():
         page.get_by_text("Finished").wait_for()  # by itself, without a reload
-    page.get_by_role("row", name="Data mismatch").get_by_role("link", name="1").click()
-    page.get_by_text("city: ").wait_for()
-    page.go_back()
     page.get_by_role("link", name=str(world.records[2])).click()
     page.get_by_text("Found to differ from the remote").first.wait_for()
+    page.go_back()
+    page.get_by_role("row", name="Data mismatch").get_by_role("link", name="1").click()
+    page.locator("#result_list").get_by_role("link", name=str(world.records[2])).click()
+    page.get_by_role("button", name="Push our values").click()
+    page.get_by_text("Repair asked for").first.wait_for()
+    page.get_by_label("Accept it until it changes. Why?").fill("half a sentence")
+    with worker():
+        page.locator("#discrepancy-state").get_by_text("Fixed").wait_for()
+    assert page.locator("#discrepancy-repairs").get_by_role("button", name="Push our values").count() == 0
+    assert here.violations() == []
 
 
 def test_the_progress_of_a_run_shows_within_two_seconds(world: World, streaming: Callable[..., Window]) -> None:
