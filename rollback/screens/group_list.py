@@ -127,8 +127,9 @@ class GroupAdmin(ReadOnlyList):
 
     @admin.display(description="Open tasks")
     def open_tasks(self, row: Any) -> SafeString | str:
-        """Show how many undos are not at their end."""
-        return format_html('<span class="count count--attention">{}</span>', row.waiting) if row.waiting else "–"
+        """Show how many undos are not at their end; in colour when a person must act."""
+        tone = " count--attention" if row.status == GroupStatus.NEEDS_ATTENTION else ""
+        return format_html('<span class="count{}">{}</span>', tone, row.waiting) if row.waiting else "–"
 
     @admin.display(description="Age", ordering="created_at")
     def age(self, row: Any) -> SafeString:

@@ -4,6 +4,7 @@ Owns: which permissions a new group starts with. Guarantees: a group that an adm
 only missing or empty groups are filled. Does not: make permissions; Django does after each migration, before this.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from django.apps import apps
@@ -31,6 +32,8 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     ADMINISTRATORS: (*_SEE_OWN, *_EDIT_OWN, *_SEE_ALL, "sync.operate_records", *_CONFIGURE),
 }
 
+GRANTABLE: Final = frozenset(name for names in ROLES.values() for name in names)
+
 
 def make_roles() -> None:
     """Make the groups that do not exist yet, with their permissions."""
@@ -38,10 +41,11 @@ def make_roles() -> None:
     for name, wanted in ROLES.items():
         group, made = groups.get_or_create(name=name)
         if made or not group.permissions.exists():
-            group.permissions.set(_permissions(wanted))
+            group.permissions.set(permissions_named(wanted))
 
 
-def _permissions(names: tuple[str, ...]) -> list[Any]:
+def permissions_named(names: Iterable[str]) -> list[Any]:
+    """Return the rows of permissions such as "sync.view_record", those that exist."""
     rows = apps.get_model("auth", "Permission")._default_manager.select_related("content_type")
     known = {f"{row.content_type.app_label}.{row.codename}": row for row in rows}
     return [known[name] for name in names if name in known]

@@ -65,6 +65,12 @@ class SyncPortalAdminSite(AdminSite):
             return HttpResponseRedirect(reverse("admin:my_work"))
         return self.index(request)
 
+    def app_index(
+        self, request: HttpRequest, app_label: str, extra_context: dict[str, Any] | None = None
+    ) -> TemplateResponse:
+        """Show the dashboard: the navigation is not by Django's apps, so none has a page."""
+        return self.index(request)
+
     def live(self, request: HttpRequest) -> HttpResponseBase:
         """Answer what every page listens to; a stream cannot follow to the login, so it is told to end."""
         if live.wants_stream(request) and not self.has_permission(request):

@@ -170,3 +170,8 @@ def test_the_list_never_loads_the_contents(world: World) -> None:
     with CaptureQueriesContext(connection) as captured:
         client.get(LIST)
     assert not [query["sql"] for query in captured if '"sync_record"."base"' in query["sql"]]
+
+
+def test_dead_letters_are_called_so_and_say_when_there_is_none(world: World) -> None:
+    page = world.client("ops").get(reverse("admin:sync_record_changelist"), {"status": "DEAD_LETTER"}).content.decode()
+    assert "<h1>Dead letters</h1>" in page and "No dead letters" in page

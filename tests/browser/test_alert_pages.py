@@ -7,10 +7,12 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
+from syncportal.ops import duties
 from syncportal.ops.alerts import channels, evaluate
 from syncportal.ops.alerts.models import Alert, AlertRule, Channel, Delivery
 from syncportal.ops.heartbeat import Beat, beat
 from syncportal.remote.models import Gate
+from syncportal.sync.events import Actor
 from tests.admin.conftest import HOSTILE, World, loopback_is_allowed, master, running_master, world
 from tests.browser.conftest import DESKTOP, PHONE, Window
 
@@ -30,6 +32,8 @@ def test_a_remote_that_is_down_is_understood_taken_on_and_over(
     evaluate.evaluate(now)
     channels.store(None, channels.Wanted(name="Night", via="email", target="night@example.org"), actor=None)
     here = window(world.people["anna"], size=size, theme=theme)
+    here.open(reverse("admin:index"))
+    assert here.too_wide() <= 0, "the dashboard, with the words of a remote that is down"
     page = here.open(reverse("admin:ops_alert_changelist"))
     page.get_by_role("link", name=f"Remote is down: {world.resource.remote}").click()
     page.get_by_text("What the system does").wait_for()
@@ -42,6 +46,7 @@ def test_a_remote_that_is_down_is_understood_taken_on_and_over(
     page.get_by_text("It is over.").first.wait_for()
     page.get_by_text("Next notice:").wait_for()
     alert, delivery = Alert.objects.get(kind="breaker_open"), Delivery.objects.get()
+    duties.pause("retention", reason=words, actor=Actor("user", None, "anna"), now=now)
     found = {}
     for address in (
         reverse("admin:ops_alert_changelist") + "?state=all",
@@ -55,6 +60,8 @@ def test_a_remote_that_is_down_is_understood_taken_on_and_over(
         reverse("admin:ops_channel_changelist"),
         reverse("admin:ops_channel_change", args=[Channel.objects.get(name="Night").pk]),
         reverse("admin:ops_digest"),
+        reverse("admin:ops_duty_changelist"),
+        reverse("admin:auth_user_changelist"),
     ):
         here.open(address)
         problems = [*here.violations(), *([f"{here.too_wide()} px too wide"] if here.too_wide() > 0 else [])]

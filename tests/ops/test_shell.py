@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from django.apps import apps
 from django.contrib import admin
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Group, Permission, User
 from django.template.loader import get_template
 from django.test import Client
 from django.urls import reverse
+
+from syncportal.access.roles import OWNERS, ROLES, VIEWERS, make_roles
 
 ROOT = Path(__file__).resolve().parents[2]
 POLICY = (
@@ -149,3 +151,32 @@ def test_the_dark_colours_are_the_same_however_dark_was_chosen() -> None:
     by_switch = re.search(r'^html\[data-theme="dark"\] \{(.*?)\}', text, re.DOTALL | re.MULTILINE)
     assert by_system and by_switch
     assert by_system[1].split() == by_switch[1].split()
+
+
+def test_an_address_by_djangos_apps_shows_how_things_really_stand(operator: Client) -> None:
+    answer = operator.get("/admin/auth/")
+    assert answer.context["seen"].workers == ()
+    assert "No worker is running" in answer.content.decode()
+    assert "Everything is in order" not in answer.content.decode()
+
+
+def test_people_are_listed_with_the_roles_that_give_them_their_rights(operator: Client) -> None:
+    make_roles()
+    User.objects.create_user("anna").groups.add(*Group.objects.filter(name__in=[VIEWERS, OWNERS]))
+    text = operator.get(reverse("admin:auth_user_changelist")).content.decode()
+    assert f"{OWNERS}, {VIEWERS}" in text
+    assert "<h1>Roles</h1>" in operator.get(reverse("admin:auth_group_changelist")).content.decode()
+
+
+def test_a_role_offers_every_permission_that_a_page_asks_for_and_no_other(operator: Client) -> None:
+    offered = operator.get(reverse("admin:auth_group_add")).context["adminform"].form.fields["permissions"].queryset
+    names = {f"{row.content_type.app_label}.{row.codename}" for row in offered}
+    assert names == {name for wanted in ROLES.values() for name in wanted}
+
+
+def test_pages_of_django_lead_on(operator: Client) -> None:
+    anna = User.objects.create_user("anna")
+    deleting = operator.get(reverse("admin:auth_user_delete", args=[anna.pk])).content.decode()
+    assert "better switched off than deleted" in deleting
+    assert f'href="{reverse("admin:auth_user_change", args=[anna.pk])}"' in deleting
+    assert "Go to the start page" in operator.get(reverse("admin:password_change_done")).content.decode()

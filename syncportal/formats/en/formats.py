@@ -1,7 +1,7 @@
-"""English, with dates that sort and a 24-hour clock."""
+"""English, with dates as every page of ours writes them, and a 24-hour clock."""
 
-DATE_FORMAT = "Y-m-d"
+DATE_FORMAT = "j M Y"
 TIME_FORMAT = "H:i"
-DATETIME_FORMAT = "Y-m-d H:i"
-SHORT_DATE_FORMAT = "Y-m-d"
-SHORT_DATETIME_FORMAT = "Y-m-d H:i"
+DATETIME_FORMAT = "j M Y, H:i"
+SHORT_DATE_FORMAT = "j M Y"
+SHORT_DATETIME_FORMAT = "j M Y, H:i"

@@ -46,10 +46,11 @@ class Threshold:
     least: float
     most: float
     words: str = "{:g} or more"
+    zero_words: str = ""
 
     def shown(self, value: float) -> str:
         """Return a limit as people read it."""
-        return self.words.format(value)
+        return self.zero_words if not value and self.zero_words else self.words.format(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ _CATALOGUE: tuple[RuleKind, ...] = (
         "No calls go out but one probe in a while; edits are kept and go out when the remote answers. No attempt is "
         "counted, and alerts about its records are held back.",
         "See whether the remote is up and reachable from here. Once it answers, everything goes on by itself.",
-        Threshold("minutes", 0, 0, 1440, "for {:g} min"),
+        Threshold("minutes", 0, 0, 1440, "for {:g} min", "at once"),
     ),
     RuleKind(
         Kind.CREDENTIAL_REFUSED, Severity.CRITICAL, _PER_REMOTE,

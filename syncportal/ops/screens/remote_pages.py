@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.admin import ModelAdmin, ShowFacets
+from django.contrib.admin import ModelAdmin, ShowFacets, display
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -72,13 +72,13 @@ class RemoteAdmin(ModelAdmin):
         return check_badge(self._gate(row))
 
     @staticmethod
+    @display(description="Resources")
     def resource_count(row: Any) -> int:
         """Show how many resources it has."""
         return int(row.resource_total)
 
     checked.short_description = "last test"  # type: ignore[attr-defined]
     state.short_description = "calls"  # type: ignore[attr-defined]
-    resource_count.short_description = "resources"  # type: ignore[attr-defined]
 
     def get_urls(self) -> list[URLPattern]:
         """Return the addresses; none of our own pages runs in a transaction."""

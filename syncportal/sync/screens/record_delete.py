@@ -8,11 +8,13 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
+from syncportal.kernel import pointer
+from syncportal.remote.spec import spec_for
 from syncportal.sync import local, rights
 from syncportal.sync.local import Edit, RecordGone, StaleRevision
 from syncportal.sync.models import Conflict, Record
 from syncportal.sync.screens.page import actor_of, list_query, render, to_list, with_back
-from syncportal.sync.screens.record_parts import visible_record
+from syncportal.sync.screens.record_parts import label_of, visible_record
 from syncportal.sync.screens.values import shown
 from syncportal.sync.states import Status
 
@@ -42,11 +44,12 @@ def delete(request: HttpRequest, record_id: int) -> HttpResponse:
 
 
 def _page(request: HttpRequest, record: Record, *, stale: bool = False, status: int = 200) -> HttpResponse:
+    spec = spec_for(record.resource)
     context = {
         "record": record,
         "consequences": _consequences(record),
         "stale": stale,
-        "values": [(name, shown(value)) for name, value in record.data.items()],
+        "values": [(label_of(spec, pointer.build([name])), shown(value)) for name, value in record.data.items()],
         "back": list_query(request),
     }
     return render(request, "sync/record_delete.html", title=f"Delete {record}", context=context, status=status)

@@ -37,6 +37,7 @@ from syncportal.sync.screens.record_filters import (
     search_condition,
 )  # fmt: skip
 from syncportal.sync.screens.values import cut, status_badge, time_tag
+from syncportal.sync.states import Status
 
 PROBLEM_CHARS = 90
 _ACTS = {
@@ -87,7 +88,11 @@ class RecordAdmin(ModelAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the list; add what its empty states and columns need."""
         request.__dict__["shown_at"] = db_now()
-        context = {"has_resources": Resource.objects.exists(), "back": request.GET.urlencode()}
+        context = {
+            "has_resources": Resource.objects.exists(),
+            "back": request.GET.urlencode(),
+            "only_dead_letters": request.GET.get(StatusFilter.parameter_name) == Status.DEAD_LETTER,
+        }
         return super().changelist_view(request, {**context, **(extra_context or {})})
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
@@ -133,7 +138,7 @@ class RecordAdmin(ModelAdmin):
         """Show who looks after it."""
         return row.owner.get_username() if row.owner else format_html('<span class="muted">{}</span>', "–")
 
-    @admin.display(description="For", ordering="-job__status_since")
+    @admin.display(description="In status", ordering="-job__status_since")
     def age(self, row: Any) -> SafeString:
         """Show how long it has stood in its status."""
         return format_html('<span class="nowrap">{}</span>', time_tag(row.job.status_since, now=row.shown_at))

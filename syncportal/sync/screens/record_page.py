@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
 
+from syncportal.kernel import pointer
 from syncportal.remote.spec import ResourceSpec, spec_for
 from syncportal.sync import local, rights
 from syncportal.sync.forms import Clash, RecordForm, clashes, fields_of, patch_of, read_seen, write_seen
@@ -131,10 +132,8 @@ def _page(
 def _rest(record: Record, spec: ResourceSpec, form: RecordForm) -> list[tuple[str, Any]]:
     """Return the values that are no field of the form: those only the remote sets, and the id."""
     tops = {at.split("/")[1] for at in form.places}
-    names = [name for name in record.data if name.replace("~", "~0").replace("/", "~1") not in tops]
-    return [
-        (label_of(spec, "/" + name.replace("~", "~0").replace("/", "~1")), shown(record.data[name])) for name in names
-    ]
+    places = {pointer.build([name]): value for name, value in record.data.items()}
+    return [(label_of(spec, at), shown(value)) for at, value in places.items() if at[1:] not in tops]
 
 
 def _address(request: HttpRequest, record: Record) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from syncportal.sync.events import Kind
 from syncportal.sync.models import Conflict, Event, Record, SyncLog
-from syncportal.sync.screens.values import Shown, cut, shown
+from syncportal.sync.screens.values import Shown, cut, in_words, shown
 
 PAGE = 20
 
@@ -235,7 +235,7 @@ def _of_log(row: SyncLog) -> Entry:
     status = str(row.http_status) if row.http_status else row.error_kind or "no answer"
     return Entry(
         at=row.at,
-        title=f"{row.purpose.replace('_', ' ').capitalize() or 'Exchange'}: {status}",
+        title=f"{in_words(row.purpose).capitalize() or 'Exchange'}: {status}",
         icon="log",
         tone=tone,
         detail=row.detail,

@@ -89,6 +89,11 @@ def local(moment: datetime) -> str:
     return date_format(timezone.localtime(moment), "j M Y, H:i:s")
 
 
+def in_words(name: str) -> str:
+    """Return a name of the code as people read it."""
+    return name.replace("_", " ")
+
+
 def time_tag(moment: datetime | None, *, now: datetime | None = None) -> SafeString:
     """Return a moment as an element: how long ago with `now`, else date and time; the exact UTC on hover."""
     if moment is None:

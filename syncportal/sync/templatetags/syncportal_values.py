@@ -33,6 +33,12 @@ def since(value: datetime | None, now: datetime) -> SafeString:
 
 
 @register.filter
+def in_words(name: str) -> str:
+    """Show a name of the code without its underscores."""
+    return values.in_words(name)
+
+
+@register.filter
 def shown(value: Any) -> Shown:
     """Turn a JSON value into what people read."""
     return values.shown(value)
