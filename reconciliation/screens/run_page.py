@@ -114,6 +114,7 @@ def _context(request: HttpRequest, run: Run) -> dict[str, Any]:
             (kind, Kind(kind).label, KIND_SENTENCES[kind], number) for kind, number in reports.counts(run).items()
         ],
         "differing": reports.differing(run),
+        "listed": Discrepancy.objects.filter(run=run).count(),
         "duration": duration(reports.duration_s(run)),
         "rows_per_s": reports.rows_per_s(run),
         "plan": [(Direction(direction).label, number) for direction, number in sorted(plan.items())],

@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from reconciliation import fixing, runs
+from reconciliation import fixing, reports, runs
 from reconciliation.bulk_acts import how_it_went
 from reconciliation.models import Discrepancy, Run
 from reconciliation.screens.run_list import bars
@@ -59,6 +59,11 @@ def test_a_run_shows_what_it_found_and_links_to_exactly_those_rows(apart: World)
     listed = client.get(link.replace("&amp;", "&")).context["cl"].result_list
     assert len(listed) == number
     assert HOSTILE[0] not in client.get(LIST).content.decode()
+    csv = reverse("admin:reconciliation_run_csv", args=[run.pk])
+    assert csv in text
+    to_the_end(runs.start(apart.resource, actor=PERSON))
+    text = client.get(reverse("admin:reconciliation_run_change", args=[run.pk])).content.decode()
+    assert f"0 of {reports.differing(run)} are listed under this run" in text and csv not in text
 
 
 def test_people_without_the_whole_view_see_no_runs_and_their_own_discrepancies(apart: World) -> None:
