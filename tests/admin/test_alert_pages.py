@@ -136,6 +136,16 @@ def test_a_person_takes_an_alert_on_once(world: World, alert: Alert) -> None:
     assert Event.objects.get(kind="alert.acknowledged").actor_id == world.people["ops"].pk
 
 
+def test_the_page_says_when_people_are_reminded_until_somebody_takes_it_on(world: World, alert: Alert) -> None:
+    told = timezone.now() - timedelta(hours=2)
+    Alert.objects.filter(pk=alert.pk).update(told="open", told_severity="warning", told_at=told, news=[], news_count=0)
+    client, page = world.client("ops"), reverse("admin:ops_alert_change", args=[alert.pk])
+    text = client.get(page).content.decode()
+    assert "“Reminder”" in text and "unless somebody takes it on or it is over" in text
+    client.post(reverse("admin:ops_alert_acknowledge", args=[alert.pk]))
+    assert "Reminder" not in client.get(page).content.decode()
+
+
 def test_an_alert_is_silenced_with_a_reason_for_a_while_and_the_silence_is_ended(world: World, alert: Alert) -> None:
     Silence.objects.all().delete()
     address, client = reverse("admin:ops_alert_silence", args=[alert.pk]), world.client("ops")
