@@ -20,6 +20,7 @@ from syncportal.kernel.clock import db_now
 from syncportal.sync import rights
 from syncportal.sync.screens import bulk
 from syncportal.sync.screens.history_lists import CappedPaginator
+from syncportal.sync.screens.own_filters import OwnFilters
 from syncportal.sync.screens.page import with_back
 from syncportal.sync.screens.record_filters import RemoteFilter
 from syncportal.sync.screens.values import cut, shown, time_tag
@@ -102,7 +103,7 @@ class RunFilter(admin.SimpleListFilter):
         return queryset.filter(run_id=int(str(self.value()))) if self.value() else queryset
 
 
-class DiscrepancyAdmin(ModelAdmin):
+class DiscrepancyAdmin(OwnFilters):
     """Discrepancies: the list, and the addresses of one."""
 
     change_list_template = "reconciliation/discrepancy_list.html"

@@ -27,6 +27,7 @@ from syncportal.remote.models import Resource
 from syncportal.sync import rights
 from syncportal.sync.querysets import sees_everything
 from syncportal.sync.screens.history_lists import CappedPaginator
+from syncportal.sync.screens.own_filters import OwnFilters
 from syncportal.sync.screens.page import actor_of
 from syncportal.sync.screens.values import time_tag
 
@@ -78,7 +79,7 @@ class Bar:
         return 100 - self.height
 
 
-class RunAdmin(ModelAdmin):
+class RunAdmin(OwnFilters):
     """Runs: the list, and the addresses of one."""
 
     change_list_template = "reconciliation/run_list.html"

@@ -7,6 +7,7 @@ from rollback.answers import ORDER
 from rollback.models import CompensatingTask, Group, GroupedUpdate
 from rollback.states import GroupStatus, TaskReason, TaskStatus
 from syncportal.remote.models import Resource
+from syncportal.sync.api.filters import MomentFilter
 
 
 def _resources(request: object) -> QuerySet[Resource]:
@@ -23,8 +24,8 @@ class GroupedUpdateFilters(filters.FilterSet):
     groupId = filters.CharFilter(method="filter_group", help_text="Requests with a group of this id.")
     occurrenceId = filters.CharFilter(method="filter_occurrence", help_text="Requests with a step on this object.")
     user = filters.CharFilter(field_name="user__username", help_text="A user's name.")
-    createdAfter = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gt")
-    createdBefore = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")
+    createdAfter = MomentFilter(field_name="created_at", lookup_expr="gt")
+    createdBefore = MomentFilter(field_name="created_at", lookup_expr="lt")
 
     class Meta:
         model = GroupedUpdate

@@ -13,13 +13,14 @@ from syncportal.kernel.clock import db_now
 from syncportal.remote.models import Resource
 from syncportal.sync import rights
 from syncportal.sync.screens.history_lists import CappedPaginator
+from syncportal.sync.screens.own_filters import OwnFilters
 
 AGES = {"1h": ("within an hour", timedelta(hours=1)), "1d": ("within a day", timedelta(days=1)),
         "7d": ("within 7 days", timedelta(days=7))}  # fmt: skip
 Choices = Iterable[tuple[str, str]]
 
 
-class ReadOnlyList(ModelAdmin):
+class ReadOnlyList(OwnFilters):
     """A list that is changed through its pages' own acts only."""
 
     actions: Any = None

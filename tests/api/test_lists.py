@@ -77,6 +77,9 @@ def test_a_bad_parameter_is_named(world: World, name: str, query: dict, paramete
         ("conflicts", {"record": "-1"}, "record"), ("sync-logs", {"after": "x"}, "after"),
         ("sync-logs", {"record": "9" * 30}, "record"), ("events", {"after": "-1"}, "after"),
         ("events", {"after": "9" * 30}, "after"),
+        *((route, {name: moment}, name) for route, name in (("records", "updatedBefore"), ("sync-logs", "after"),
+                                                            ("grouped-updates", "createdAfter"))
+          for moment in ("0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-14:00")),
     ],
 )  # fmt: skip
 def test_a_bad_value_is_named(world: World, address: str, query: dict, parameter: str) -> None:

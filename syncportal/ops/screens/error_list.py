@@ -25,6 +25,7 @@ from syncportal.sync.error_states import GroupState
 from syncportal.sync.querysets import sees_everything
 from syncportal.sync.rollups import HOUR_S
 from syncportal.sync.screens.history_lists import CappedPaginator
+from syncportal.sync.screens.own_filters import OwnFilters
 from syncportal.sync.screens.page import with_back
 from syncportal.sync.screens.values import cut, time_tag
 
@@ -137,7 +138,7 @@ class CodeFilter(admin.SimpleListFilter):
         return queryset.filter(Q(code=chosen) | Q(code="", kind=chosen)) if chosen else queryset
 
 
-class ErrorGroupAdmin(ModelAdmin):
+class ErrorGroupAdmin(OwnFilters):
     """Error groups: the list, and the addresses of one."""
 
     change_list_template = "ops/error_list.html"

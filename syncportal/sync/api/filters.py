@@ -1,8 +1,10 @@
 """What lists can be narrowed by; the names are the contract's and the admin's."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db.models import Q, QuerySet
 from django_filters import rest_framework as filters
 from drf_spectacular.types import OpenApiTypes
@@ -35,6 +37,17 @@ class _ByRecord(_ByResource):
     record = IdFilter(field_name="record_id", help_text="Id of a record.")
 
 
+class MomentFilter(filters.IsoDateTimeFilter):
+    """A moment that every time zone has a date for."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        within = [
+            MinValueValidator(datetime(1970, 1, 1, tzinfo=UTC)),
+            MaxValueValidator(datetime(9999, 1, 1, tzinfo=UTC)),
+        ]
+        super().__init__(validators=within, **kwargs)
+
+
 class RecordFilters(_ByResource):
     """Filters of the record list."""
 
@@ -45,8 +58,8 @@ class RecordFilters(_ByResource):
     externalId = filters.CharFilter(
         field_name="external_id", strip=False, help_text="The parts of a composite id joined by |."
     )
-    updatedAfter = filters.IsoDateTimeFilter(field_name="updated_at", lookup_expr="gt")
-    updatedBefore = filters.IsoDateTimeFilter(field_name="updated_at", lookup_expr="lt")
+    updatedAfter = MomentFilter(field_name="updated_at", lookup_expr="gt")
+    updatedBefore = MomentFilter(field_name="updated_at", lookup_expr="lt")
     search = filters.CharFilter(method="filter_search", help_text="Part of the title, or the external id.")
     deleted = filters.ChoiceFilter(
         method="filter_deleted",
@@ -88,7 +101,7 @@ class SyncLogFilters(_ByRecord):
     """Filters of the sync log."""
 
     outcome = filters.CharFilter(field_name="outcome")
-    after = filters.IsoDateTimeFilter(field_name="at", lookup_expr="gt", help_text="Exchanges begun after this time.")
+    after = MomentFilter(field_name="at", lookup_expr="gt", help_text="Exchanges begun after this time.")
 
     class Meta:
         model = SyncLog

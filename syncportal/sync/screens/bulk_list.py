@@ -16,6 +16,7 @@ from syncportal.bulk.states import State
 from syncportal.kernel.clock import db_now
 from syncportal.sync import rights
 from syncportal.sync.screens import bulk
+from syncportal.sync.screens.own_filters import OwnFilters
 from syncportal.sync.screens.values import badge, time_tag
 
 _LOOKS = {
@@ -39,7 +40,7 @@ class StateFilter(admin.SimpleListFilter):
         return queryset.filter(state=self.value()) if self.value() in State.values else queryset
 
 
-class BulkOperationAdmin(ModelAdmin):
+class BulkOperationAdmin(OwnFilters):
     """Bulk operations: the list, and the addresses of one."""
 
     change_list_template = "bulk/operation_list.html"

@@ -18,6 +18,7 @@ from syncportal.sync import rights
 from syncportal.sync.models import Conflict
 from syncportal.sync.screens import bulk, conflict_acts
 from syncportal.sync.screens.conflict_page import conflict_view
+from syncportal.sync.screens.own_filters import OwnFilters
 from syncportal.sync.screens.page import with_back
 from syncportal.sync.screens.record_filters import RemoteFilter
 from syncportal.sync.screens.values import cut, icon, time_tag
@@ -97,7 +98,7 @@ class ReasonFilter(admin.SimpleListFilter):
         return queryset.filter(reason=self.value()) if self.value() in Conflict.Reason.values else queryset
 
 
-class ConflictAdmin(ModelAdmin):
+class ConflictAdmin(OwnFilters):
     """Conflicts: the list, and the address of the page that decides one."""
 
     change_list_template = "sync/conflict_list.html"

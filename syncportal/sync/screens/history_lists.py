@@ -32,6 +32,7 @@ from syncportal.sync.screens.log_filters import (
     OutcomeFilter,
     SinceFilter,
 )
+from syncportal.sync.screens.own_filters import OwnFilters
 from syncportal.sync.screens.page import list_query, render
 from syncportal.sync.screens.record_filters import RemoteFilter
 from syncportal.sync.screens.values import cut, icon, shown, time_tag
@@ -91,7 +92,7 @@ class ActorFilter(admin.SimpleListFilter):
         return queryset.filter(actor_kind=self.value()) if self.value() else queryset
 
 
-class _ReadOnly(ModelAdmin):
+class _ReadOnly(OwnFilters):
     """Nobody adds, changes or deletes; bulk acts do not exist."""
 
     permission = ""

@@ -125,4 +125,6 @@ def _moment(text: str | None) -> datetime | None:
         given = parse_datetime(text or "")
     except ValueError:
         return None
-    return given if given is not None and given.tzinfo is not None else None
+    # Near the ends of the calendar the same moment has no date in another zone.
+    known = given is not None and given.tzinfo is not None and 1970 <= given.year < 9999
+    return given if known else None

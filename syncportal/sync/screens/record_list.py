@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin import ModelAdmin
 from django.db.models import QuerySet, TextField
 from django.db.models.functions import Cast
 from django.http import HttpRequest, HttpResponse
@@ -22,9 +21,9 @@ from syncportal.kernel.clock import db_now
 from syncportal.remote.models import Resource
 from syncportal.sync import bulk_acts, rights
 from syncportal.sync.models import Record
-from syncportal.sync.querysets import sees_everything
 from syncportal.sync.screens import bulk, record_create, record_delete, record_page, record_verbs
 from syncportal.sync.screens.history_lists import CappedPaginator
+from syncportal.sync.screens.own_filters import OwnFilters
 from syncportal.sync.screens.page import with_back
 from syncportal.sync.screens.record_filters import (
     AgeFilter,
@@ -53,7 +52,7 @@ def offer_to_operations(act: Callable[..., HttpResponse]) -> None:
     _OF_ROOMS_ABOVE[act.__name__] = act
 
 
-class RecordAdmin(ModelAdmin):
+class RecordAdmin(OwnFilters):
     """Records: the list, and the addresses of everything that belongs to one of them."""
 
     change_list_template = "sync/record_list.html"
@@ -102,10 +101,6 @@ class RecordAdmin(ModelAdmin):
         for row in changelist.result_list:
             row.list_query, row.shown_at = back, now
         return changelist
-
-    def get_list_filter(self, request: HttpRequest) -> Any:
-        """Leave out the owner for people who see only their own."""
-        return [one for one in self.list_filter if one is not OwnerFilter or sees_everything(request.user)]
 
     @admin.display(description="Record", ordering="title")
     def record(self, row: Any) -> SafeString:
