@@ -12,6 +12,7 @@ from syncportal.access.models import ApiKey
 from syncportal.access.problems import Problem
 from syncportal.sync.api.shapes import EventShape
 from syncportal.sync.live import stream, viewers
+from syncportal.sync.live.door import CONTENT_TYPE
 from syncportal.sync.live.hub import Viewer
 from syncportal.sync.live.tail import Happening
 from syncportal.sync.models import Event
@@ -20,7 +21,7 @@ from syncportal.sync.models import Event
 class EventStreamRenderer(JSONRenderer):
     """Lets a client ask for a stream; errors are JSON all the same."""
 
-    media_type = stream.CONTENT_TYPE
+    media_type = CONTENT_TYPE
     format = "events"
 
 

@@ -20,7 +20,7 @@ from syncportal.sync import feed
 from syncportal.sync.api.filters import EventFilters, SyncLogFilters
 from syncportal.sync.api.following import EventStreamRenderer, follow
 from syncportal.sync.api.shapes import EventFeedShape, EventShape, SyncLogShape
-from syncportal.sync.live.stream import CONTENT_TYPE
+from syncportal.sync.live.door import CONTENT_TYPE
 from syncportal.sync.models import Event, SyncLog
 
 _AFTER = "after"

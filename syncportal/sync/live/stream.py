@@ -20,11 +20,11 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 
 from syncportal.kernel.clock import db_now
 from syncportal.sync import feed
+from syncportal.sync.live.door import CONTENT_TYPE
 from syncportal.sync.live.hub import PER_PERSON, Behind, Hub, Stream, Viewer, hub, open_streams
 from syncportal.sync.live.tail import Happening, told
 from syncportal.sync.models import Event
 
-CONTENT_TYPE: Final = "text/event-stream"
 RETRY: Final = "retry: 2000\n\n"
 REPLAY: Final = 500
 

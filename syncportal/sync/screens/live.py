@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from syncportal.kernel.clock import db_now
 from syncportal.sync import feed
 from syncportal.sync.live import stream, viewers
+from syncportal.sync.live.door import CONTENT_TYPE
 from syncportal.sync.live.news import PageNews, moved, outcomes
 from syncportal.sync.live.tail import told
 from syncportal.sync.models import Event
@@ -17,7 +18,7 @@ ASKED_FOR = 500
 
 def wants_stream(request: HttpRequest) -> bool:
     """Return whether the asker is a browser's EventSource."""
-    return stream.CONTENT_TYPE in request.headers.get("Accept", "")
+    return CONTENT_TYPE in request.headers.get("Accept", "")
 
 
 def view(request: HttpRequest) -> HttpResponseBase:
