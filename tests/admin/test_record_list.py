@@ -12,6 +12,7 @@ from django.utils import timezone
 from syncportal.sync import records, transitions
 from syncportal.sync.models import Record, SyncJob
 from syncportal.sync.records import RecordState
+from syncportal.sync.screens import record_list
 from syncportal.sync.states import Intent, Status
 from tests.admin.conftest import World
 
@@ -68,6 +69,27 @@ def test_filters_and_search(world: World, query: str, wanted: list[str]) -> None
     set_status(fifth, Status.PENDING)
     Record.objects.filter(pk=sixth.pk).update(deleted_at=timezone.now())
     assert shown(world, "ops", query) == wanted
+
+
+@pytest.mark.parametrize("few", [0, 1_000])
+def test_a_search_keeps_filters_and_order_whether_much_or_little_matches(
+    world: World, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(record_list, "FEW", few)
+    set_status(world.records[2], Status.ERROR)
+    answer = world.client("ops").get(LIST + "?q=acc-000+example.org&status=SYNCED&o=-3")
+    assert [row.external_id for row in answer.context["cl"].result_list] == [
+        "ACC-0006", "ACC-0005", "ACC-0004", "ACC-0002", "ACC-0001",
+    ]  # fmt: skip
+    assert shown(world, "ops", f"?q={world.resource.slug}&status=ERROR") == ["ACC-0003"]
+    assert shown(world, "olga", "?q=example.org") == ["ACC-0001", "ACC-0002"]
+
+
+def test_what_a_search_finds_is_looked_for_once(world: World) -> None:
+    client = world.client("ops")
+    with CaptureQueriesContext(connection) as captured:
+        assert client.get(LIST + "?q=ACC-0003").status_code == 200
+    assert sum("LIKE" in query["sql"] and "sync_record" in query["sql"] for query in captured) == 1
 
 
 def preview(world: World, who: str, act: str, chosen: list[Record], query: str = "") -> Any:
@@ -158,7 +180,8 @@ def queries_of(world: World, path: str) -> int:
 
 
 def test_the_number_of_queries_does_not_depend_on_the_number_of_rows(world: World) -> None:
-    pages = (LIST, LIST + "?status=SYNCED&q=row", "/admin/", "/admin/sync/synclog/", "/admin/remote/resource/")
+    search = f"{LIST}?status=SYNCED&q={world.resource.slug}"
+    pages = (LIST, search, "/admin/", "/admin/sync/synclog/", "/admin/remote/resource/")
     few = {path: queries_of(world, path) for path in pages}
     many(world, 300)
     assert {path: queries_of(world, path) for path in pages} == few

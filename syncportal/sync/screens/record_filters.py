@@ -183,11 +183,14 @@ class DeletedFilter(admin.SimpleListFilter):
 def search_condition(text: str) -> Q:
     """Return the condition for one word: id, title, owner, resource, last problem, or any value of the content.
 
-    The content is searched as stored text, so umlauts are looked for in both spellings that databases use.
+    The content is searched as stored text, so umlauts are looked for in both spellings that databases use. Other tables
+    are asked once and by themselves: joined, each of a million records would look into them.
     """
     escaped = text.encode("ascii", "backslashreplace").decode("ascii")
-    wanted = Q(title__icontains=text) | Q(external_id__icontains=text) | Q(owner__username__icontains=text)
-    wanted |= Q(resource__slug__icontains=text) | Q(job__detail__icontains=text) | Q(content_text__icontains=text)
+    wanted = Q(title__icontains=text) | Q(external_id__icontains=text) | Q(content_text__icontains=text)
+    wanted |= Q(owner__in=get_user_model().objects.filter(username__icontains=text).values("pk"))
+    wanted |= Q(resource__in=Resource.objects.order_by().filter(slug__icontains=text).values("pk"))
+    wanted |= Q(pk__in=SyncJob.objects.filter(detail__icontains=text).values("pk"))
     if escaped != text:
         wanted |= Q(content_text__icontains=escaped)
     if text.isdecimal() and len(text) < 18:

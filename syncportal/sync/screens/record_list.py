@@ -39,6 +39,7 @@ from syncportal.sync.screens.values import cut, status_badge, time_tag
 from syncportal.sync.states import Status
 
 PROBLEM_CHARS = 90
+FEW = 1_000
 _ACTS = {
     "requeue": bulk_acts.REQUEUE, "requeue_in_steps": bulk_acts.REQUEUE, "refresh": bulk_acts.REFRESH,
     "assign": bulk_acts.ASSIGN,
@@ -76,13 +77,18 @@ class RecordAdmin(OwnFilters):
         return shown.order_by(*self.get_ordering(request))
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str) -> tuple[QuerySet, bool]:
-        """Find records in which every word stands somewhere."""
+        """Find records in which every word stands somewhere.
+
+        What few records match is looked for once: the list would search them all to count, and again to show a page.
+        """
         words = search_term.replace("\x00", "").split()[:8]
-        if words:
-            queryset = queryset.annotate(content_text=Cast("data", TextField()))
+        if not words:
+            return queryset, False
+        matching = queryset.annotate(content_text=Cast("data", TextField()))
         for word in words:
-            queryset = queryset.filter(search_condition(word.lstrip("#") or word))
-        return queryset, False
+            matching = matching.filter(search_condition(word.lstrip("#") or word))
+        found = list(matching.order_by().values_list("pk", flat=True)[: FEW + 1])
+        return (queryset.filter(pk__in=found) if len(found) <= FEW else matching), False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the list; add what its empty states and columns need."""
