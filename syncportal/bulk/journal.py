@@ -93,6 +93,7 @@ def _move(operation_id: int, verb: Verb, target: State, **changes: Any) -> bool:
 def waiting_for_a_worker(now: datetime) -> QuerySet[BulkOperation]:
     """Return the operations that a worker could go on with now."""
     free = Q(lease_until__isnull=True) | Q(lease_until__lt=now)
+    free |= Q(lease_until__gt=now + 2 * LEASE)  # of a clock that was put back since
     return BulkOperation.objects.filter(free, state=State.RUNNING).order_by("pk")
 
 

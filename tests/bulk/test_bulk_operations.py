@@ -164,6 +164,14 @@ def test_two_workers_share_no_row(counter: Counter) -> None:
     assert counts(pk)[:2] == ("done", work.BATCH * 4)
 
 
+def test_a_lease_of_a_clock_that_was_put_back_holds_nothing_up(counter: Counter) -> None:
+    pk = started(3)
+    ahead = NOW() + timedelta(days=1)
+    assert journal.claim(pk, now=ahead) is not None and journal.claim(pk, now=ahead) is None
+    work.run(pk, seconds=5)
+    assert counts(pk) == ("done", 3, 0, 0, 0)
+
+
 def test_cancel_stops_at_the_batch_and_what_was_done_stays(counter: Counter, monkeypatch: Any) -> None:
     pk = started(work.BATCH * 3)
 
