@@ -28,10 +28,10 @@ class Opening:
 def open_or_renew(openings: Sequence[Opening], *, now: datetime) -> dict[int, int]:
     """Open conflicts, or renew the records' open ones with newer values; return their ids, by record.
 
-    The records are locked by the caller, and each is named once.
+    The records are locked by the caller, which is what keeps others out; each is named once.
     """
     open_now = Conflict.objects.open().filter(record_id__in=[opening.record_id for opening in openings])
-    known = dict(open_now.select_for_update().order_by("pk").values_list("record_id", "pk"))
+    known = dict(open_now.values_list("record_id", "pk"))
     renewed = [opening for opening in openings if opening.record_id in known]
     update_rows(Conflict, [{"pk": known[one.record_id], **_values(one, now=now)} for one in renewed])
     fresh = [opening for opening in openings if opening.record_id not in known]

@@ -21,16 +21,16 @@ Opens = Callable[..., Window]
 
 
 @contextmanager
-def worker() -> Iterator[None]:
-    """Push what is due in a thread of its own until the block ends, as a worker would."""
+def worker(work: Callable[[], object] = drain) -> Iterator[None]:
+    """Push what is due, or do other work, in a thread of its own until the block ends, as a worker would."""
     stopped = threading.Event()
 
-    def work() -> None:
+    def again_and_again() -> None:
         while not stopped.wait(0.2):
-            drain()
+            work()
         connection.close()
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=again_and_again)
     thread.start()
     try:
         yield

@@ -1,12 +1,9 @@
 """What operations do about many conflicts and about drift, in a real browser."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
-from django.db import connection
 from django.urls import reverse
 
 from reconciliation import runs, workers
@@ -17,7 +14,7 @@ from syncportal.sync.models import Conflict
 from syncportal.sync.screens import bulk
 from tests.admin.conftest import World, loopback_is_allowed, master, running_master, world
 from tests.browser.conftest import PHONE, Window
-from tests.browser.test_admin_journeys import record_url
+from tests.browser.test_admin_journeys import record_url, worker
 from tests.browser.test_live import asgi, stream_is_on, streaming
 from tests.factories import PERSON, drain, edit
 
@@ -26,25 +23,11 @@ pytestmark = pytest.mark.browser
 Opens = Callable[..., Window]
 
 
-@contextmanager
-def worker() -> Iterator[None]:
-    """Compare, repair, and work off bulk operations, in a thread of its own until the block ends."""
-    stopped = threading.Event()
-
-    def work_off() -> None:
-        while not stopped.wait(0.1):
-            workers.run_waiting(seconds=5)
-            workers.repair()
-            bulk_workers.run_waiting(seconds=5)
-        connection.close()
-
-    thread = threading.Thread(target=work_off)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join()
+def work_off() -> None:
+    """Compare, repair, and work off bulk operations."""
+    workers.run_waiting(seconds=5)
+    workers.repair()
+    bulk_workers.run_waiting(seconds=5)
 
 
 def test_one_record_is_compared_and_repaired_and_the_outcomes_appear(world: World, window: Opens) -> None:
@@ -56,7 +39,7 @@ def test_one_record_is_compared_and_repaired_and_the_outcomes_appear(world: Worl
     page.get_by_role("button", name="Compare now").click()
     page.get_by_text("Reading each object").wait_for()
     assert here.too_wide() <= 0 and here.violations() == []
-    with worker():
+    with worker(work_off):
         page.get_by_text("Finished").wait_for()  # by itself, without a reload
     page.get_by_role("link", name=str(world.records[2])).click()
     page.get_by_text("Found to differ from the remote").first.wait_for()
@@ -66,7 +49,7 @@ def test_one_record_is_compared_and_repaired_and_the_outcomes_appear(world: Worl
     page.get_by_role("button", name="Push our values").click()
     page.get_by_text("Repair asked for").first.wait_for()
     page.get_by_label("Accept it until it changes. Why?").fill("half a sentence")
-    with worker():
+    with worker(work_off):
         page.locator("#discrepancy-state").get_by_text("Fixed").wait_for()
     assert page.locator("#discrepancy-repairs").get_by_role("button", name="Push our values").count() == 0
     assert here.violations() == []
@@ -108,7 +91,7 @@ def test_many_conflicts_are_decided_on_a_phone_after_a_preview(
     page.get_by_role("button", name="Let the remote win (3)").click()
     page.get_by_text("of 3").wait_for()
     assert page.get_by_text("Running").is_visible()
-    with worker():
+    with worker(work_off):
         page.locator("#bulk-progress .badge--success").wait_for()
         page.get_by_text("skipped because it moved since the preview").first.wait_for()
     assert here.too_wide() <= 0 and here.violations() == []
