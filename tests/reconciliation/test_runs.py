@@ -1,16 +1,20 @@
 """Runs from end to end against a master: every kind is found, fixed by policy, and a second run is clean."""
 
+from collections import Counter
+from threading import Lock
+from typing import Any
+
 import pytest
 
-from reconciliation import engine, runs
+from reconciliation import direct, engine, journal, runs
 from reconciliation.models import Discrepancy, Run, SpooledRow, Suspect
 from reconciliation.states import State
 from syncportal.demo import DemoMaster, accounts, shifts
 from syncportal.demo.seed import ACCOUNT_SCHEMA
 from syncportal.sync.events import WORKER
 from syncportal.sync.models import Event, Record
-from tests.factories import ACCOUNTS, SHIFTS, drain, edit, job_of, make_resource
-from tests.reconciliation.scene import adds_up, agreed, found, reconcile
+from tests.factories import ACCOUNTS, SHIFTS, drain, edit, job_of, make_remote, make_resource, take
+from tests.reconciliation.scene import AT_ONCE, adds_up, agreed, found, reconcile
 
 pytestmark = [pytest.mark.db, pytest.mark.django_db(transaction=True)]
 
@@ -146,6 +150,37 @@ def test_a_resource_without_a_list_is_read_object_by_object(big: DemoMaster) -> 
     assert (run.checked, run.state) == (120, "finished") and adds_up(run)
     lists = [heard for heard in big.requests(collection="accounts") if not heard.path.startswith("/api/accounts/")]
     assert lists == []
+
+
+def test_single_reads_are_bounded_and_kept_by_the_batch(big: DemoMaster, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote = make_remote(big.api_url, limits={"concurrency": 3})
+    resource = make_resource(remote, list=None, policy=AT_ONCE)
+    take(big, resource, *(f"ACC-{number:04}" for number in range(1, 51)))
+    assert direct.BATCH == 200
+    monkeypatch.setattr(direct, "BATCH", 20)
+    lock, counts, really = Lock(), Counter[str](), direct.read
+
+    def counted(*args: Any, **options: Any) -> Any:
+        with lock:
+            counts["now"] += 1
+            counts["most"] = max(counts["most"], counts["now"])
+        try:
+            return really(*args, **options)
+        finally:
+            with lock:
+                counts["now"] -= 1
+
+    monkeypatch.setattr(direct, "read", counted)
+    stored: list[int] = []
+    advance = journal.advance
+    monkeypatch.setattr(journal, "advance", lambda run, progress, **more: (
+        stored.append(progress.counts["checked"]), advance(run, progress, **more)
+    ))  # fmt: skip
+    big.latency_ms = 5
+    run = reconcile(resource)
+    assert (run.state, run.checked, run.matched) == ("finished", 50, 50)
+    assert counts["most"] == 3, "as many at once as the remote allows, and no more"
+    assert [number for number in stored if number] == [20, 20, 10]
 
 
 def test_a_selection_looks_at_nothing_else(big: DemoMaster) -> None:
