@@ -137,13 +137,20 @@ def _algorithm(value: Any, at: str, found: Found) -> None:
 
 
 def _schema(value: Any, at: str, found: Found) -> None:
-    found.extend(Problem(at + inner, message) for inner, message in schemas.problems_of(value))
+    before = len(found)
+    anything(value, at, found)
+    if len(found) == before:
+        found.extend(Problem(at + inner, message) for inner, message in schemas.problems_of(value))
 
 
 def _lookup_value(value: Any, at: str, found: Found) -> None:
     if isinstance(value, str) and not value.startswith("/") and "{/" in value and "}" in value:
         return
     pointer()(value, at, found)
+
+
+def _total(value: Any, at: str, found: Found) -> None:
+    (pointer() if isinstance(value, str) and value.startswith("/") else _name)(value, at, found)
 
 
 def _repair(value: Any, at: str, found: Found) -> None:
@@ -155,6 +162,9 @@ def _window_param(value: Any, at: str, found: Found) -> None:
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, list) or not 1 <= len(names) <= 2 or not all(isinstance(n, str) and n for n in names):
         found.append(Problem(at, "must be a parameter's name, or two (start and end)"))
+        return
+    for name in names:
+        _name(name, at, found)
 
 
 _name = text(limit=200)
@@ -201,7 +211,7 @@ REMOTE: Mapping[str, Rule] = {
 PAGE: Mapping[str, Rule] = {
     "style": choice(*STYLES), "name": _header_name, "map": mapping(_header_name, _name, least=1), "pointer": pointer(),
     "relative_to": choice("request", "base"), "param": _name, "more": pointer(),
-    "start": number(most=1, whole=True), "total": _name, "size_param": _name,
+    "start": number(most=1, whole=True), "total": _total, "size_param": _name,
     "size": number(least=1, most=100_000, whole=True),
 }  # fmt: skip
 LIST: Mapping[str, Rule] = {

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from syncportal.kernel import pointer as pointers
+from syncportal.kernel import strict_json
 from syncportal.kernel.pointer import PointerError
 
 MAX_QUOTED = 60
@@ -70,7 +71,7 @@ def number(*, least: float = 0, most: float = 1e9, above: float | None = None, w
 
     def check(value: Any, at: str, found: Found) -> None:
         kind = "a whole number" if whole else "a number"
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or value != value:
             found.append(Problem(at, f"must be {kind}, not {quoted(value)}"))
         elif above is not None and value <= above:
             found.append(Problem(at, f"must be greater than {above:g}"))
@@ -87,7 +88,11 @@ def boolean(value: Any, at: str, found: Found) -> None:
 
 
 def anything(value: Any, at: str, found: Found) -> None:
-    """Accept any JSON value."""
+    """Accept any JSON value: what cannot be written as JSON could be neither stored nor sent."""
+    try:
+        strict_json.dumps(value)
+    except strict_json.StrictJsonError as problem:
+        found.append(Problem(at, problem.message))
 
 
 def choice(*options: str, any_case: bool = False) -> Rule:
@@ -108,6 +113,10 @@ def pointer(*, pattern: bool = False, root: bool = False) -> Rule:
     def check(value: Any, at: str, found: Found) -> None:
         if not isinstance(value, str):
             found.append(Problem(at, f"must be a JSON Pointer such as /name, not {quoted(value)}"))
+            return
+        before = len(found)
+        anything(value, at, found)
+        if len(found) > before:
             return
         try:
             names = pointers.parse(value)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 
 import pytest
 import yaml
@@ -114,6 +115,14 @@ AT = "/remotes/0/resources/0"
         ([*R, "policy"], {"schedule": "0 0 31 2 *"}, AT + "/policy/schedule", "never comes"),
         ([*R, "policy"], {"schedule": "0 R(1-5) * * *"}, AT + "/policy/schedule", "whenever it is read"),
         ([*R, "normalize"], {"/a": ["tirm"]}, AT + "/normalize/~1a/0", "'trim'"),
+        ([*R, "list", "page"], {"style": "offset", "param": "o", "total": "/a~2b"}, AT + "/list/page/total", "Pointer"),
+        ([*R, "update", "constant"], {"/k": math.inf}, AT + "/update/constant/~1k", "cannot be written as JSON"),
+        ([*R, "update", "constant"], {"/k": "\ud800"}, AT + "/update/constant/~1k", "surrogate"),
+        ([*R, "delete"], {"body": [math.nan]}, AT + "/delete/body", "cannot be written as JSON"),
+        ([*R, "modified_since"], {"param": "s", "overlap_s": math.nan}, AT + "/modified_since/overlap_s", "a number"),
+        ([*R, "window"], {"param": "\ud800", "days": 1}, AT + "/window/param", "control characters"),
+        ([*R, "schema"], {"default": math.inf}, AT + "/schema", "cannot be written as JSON"),
+        ([*R, "tombstone"], {"/\ud800": 1}, AT + "/tombstone/~1\ud800", "surrogate"),
     ],
 )  # fmt: skip
 def test_every_problem_has_its_place_and_a_hint(path, value, pointer, message) -> None:
