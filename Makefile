@@ -18,8 +18,8 @@ $(STAMP): requirements.txt requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $(STAMP)
 
-demo: $(STAMP) ## Start everything with sample data and two remotes to break; prints address and login
-	$(BIN)/python manage.py demo
+demo: $(STAMP) ## Start everything with sample data and two remotes to break; prints address and login (PORT=8080)
+	$(BIN)/python manage.py demo $(if $(filter-out file,$(origin PORT)),--port $(PORT))
 
 migrate: $(STAMP) ## Bring the database up to date
 	$(BIN)/python manage.py migrate

@@ -104,6 +104,12 @@ def test_an_undo_conflict_shows_what_the_undo_found_and_who_must_act(scene: Scen
     assert ("Elsewhere" in last_seen(text), conflict in text) == (True, False)
 
 
+def test_the_dashboards_tile_says_that_an_undo_waits_for_a_person(scene: Scene) -> None:
+    conflicting(scene)
+    text = browser(scene, "operator").get(reverse("admin:index")).content.decode()
+    assert "1 waits for a person" in text and "nothing to undo" not in text
+
+
 def test_the_pages_look_again_by_themselves_until_a_person_must_act(scene: Scene) -> None:
     task = failed(scene)
     client = browser(scene, "operator")
