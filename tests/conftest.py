@@ -18,6 +18,7 @@ import pytest
 from django.conf import settings
 from django.db import connection
 from django.test import TransactionTestCase
+from whitenoise.middleware import WhiteNoiseMiddleware
 
 from tests.emptying import AsMigrated
 from tests.postgres import given_url, running_server
@@ -66,6 +67,22 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
     with django_db_blocker.unblock():
         as_migrated = AsMigrated.remembered()
     with patch.object(TransactionTestCase, "_fixture_teardown", lambda case: as_migrated.restore()):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_table_of_static_files() -> Iterator[None]:
+    """List the static files once: every test client makes a handler of its own, and each would look for them again."""
+    table: dict[str, Any] = {}
+    listed = WhiteNoiseMiddleware.add_files_from_finders
+
+    def shared(middleware: WhiteNoiseMiddleware) -> None:
+        if not table:
+            listed(middleware)
+            table.update(middleware.files)
+        middleware.files = table
+
+    with patch.object(WhiteNoiseMiddleware, "add_files_from_finders", shared):
         yield
 
 
