@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.base import AXE_SCRIPT
 from django.contrib.auth.models import User
 from django.test import Client
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
@@ -20,6 +20,10 @@ CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
 DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+BOTH_THEMES = ("light", "dark")
+COLOURS_AT_REST = """Promise.all(
+    document.getAnimations().filter(one => one instanceof CSSTransition).map(one => one.finished.catch(() => null))
+).then(() => null)"""
 
 
 @pytest.fixture(scope="session")
@@ -53,9 +57,19 @@ class Window:
         """Return by how many pixels the page is wider than the window."""
         return int(self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
-    def violations(self) -> list[str]:
-        """Return what axe finds serious or critical."""
-        found = Axe().run(self.page).response["violations"]
+    def violations(self, *themes: str) -> list[str]:
+        """Return what axe finds serious or critical; themes: the page is turned to each, else it stays as it is."""
+        if not self.page.evaluate("'axe' in window"):
+            self.page.evaluate(AXE_SCRIPT)
+        found = []
+        for theme in themes:
+            self.page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+            self.page.evaluate(COLOURS_AT_REST)
+            found += [f"{theme}: {one}" for one in self._violations()]
+        return found if themes else self._violations()
+
+    def _violations(self) -> list[str]:
+        found = self.page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
         return [
             f"{one['id']}: {node['html'][:160]}"
             for one in found
