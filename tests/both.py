@@ -5,6 +5,7 @@ wait; together both parts take hardly longer than the longer one. What the Postg
 done. Exit code 1 when either failed. Interrupted, both end all they started.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,10 +22,12 @@ POSTGRES = [sys.executable, "-m", "tests.postgres", "--", sys.executable, *PYTES
 def main(given: Sequence[str]) -> int:
     """Run both parts; `given` goes to both."""
     children.end_in_order()
+    # Some hundred processes are started; each that may not keep compiled code compiles the product and the tests anew.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         print("SQLite, and PostgreSQL at the same time", flush=True)
-        with children.running([*POSTGRES, *given], stdout=output, stderr=subprocess.STDOUT) as beside:
-            failed = children.run([*SQLITE, *given])[0]
+        with children.running([*POSTGRES, *given], env=env, stdout=output, stderr=subprocess.STDOUT) as beside:
+            failed = children.run([*SQLITE, *given], env=env)[0]
             print("PostgreSQL", flush=True)
             failed |= beside.wait()
         output.seek(0)
