@@ -4,24 +4,26 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from django.db import IntegrityError
 
 from rollback import journal
 from rollback.holding import RecordBusy, Taken, take
 from rollback.models import Group, GroupedUpdate, Step
-from rollback.plan import Plan, PlannedStep
+from rollback.plan import Json, Plan, PlannedStep
 from rollback.states import GroupStatus
 from syncportal.kernel import correlation
 from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import atomic_retry
-from syncportal.remote import limits
 from syncportal.remote.models import Resource
 from syncportal.remote.spec import spec_for
 from syncportal.sync import transitions
 from syncportal.sync.events import Actor
 from syncportal.sync.local import merge_patch
 from syncportal.sync.models import Record
+from syncportal.sync.records import RecordState
+from syncportal.sync.states import AGREED
 from syncportal.sync.validation import Problem, edit_problems
 
 
@@ -41,13 +43,13 @@ class RemoteUnavailable(Exception):
 class Accepted:
     """A request on file. fresh: it was taken in just now and is to be carried out, with what was stored for it.
 
-    groups: each with its steps in order. versions: as known when the records were held, by record id.
+    groups: each with its steps in order. held: the records as they were when they were taken, by id.
     """
 
     request: GroupedUpdate
     fresh: bool
     groups: tuple[tuple[Group, list[Step]], ...] = ()
-    versions: Mapping[int, str | None] = field(default_factory=dict)
+    held: Mapping[int, RecordState] = field(default_factory=dict)
 
 
 def earlier(plan: Plan, *, actor: Actor) -> GroupedUpdate | None:
@@ -62,42 +64,71 @@ def earlier(plan: Plan, *, actor: Actor) -> GroupedUpdate | None:
     return found
 
 
-def content_problems(
-    plan: Plan, resources: Mapping[str, Resource], *, sees_all: bool, user_id: int | None
-) -> list[Problem]:
-    """Return what known records' schemas refuse, and records outside the caller's scope; skips unreadable steps."""
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the records of a request look like before anything is held.
+
+    problems: what their schemas refuse, and records outside the caller's scope. free: the versions of objects by
+    resource id and occurrence id; empty when a record is in use, because the request will be refused then.
+    """
+
+    problems: list[Problem]
+    free: Mapping[tuple[int, str], str]
+
+
+def look(plan: Plan, resources: Mapping[str, Resource], *, sees_all: bool, user_id: int | None) -> Look:
+    """Look at the records that are known; takes no locks, and skips steps that could not be read."""
     steps = [step for group in plan.groups for step in group.steps if step.resource and step.occurrence_id]
-    wanted: dict[str, list[str]] = {}
+    wanted: dict[int, list[str]] = {}
     for step in steps:
-        wanted.setdefault(step.resource, []).append(step.occurrence_id)
+        wanted.setdefault(resources[step.resource].pk, []).append(step.occurrence_id)
     known = {
-        (slug, str(record.external_id)): record
-        for slug, external_ids in wanted.items()
-        for record in Record.objects.filter(resource=resources[slug], external_id__in=external_ids).only(
-            "external_id", "data", "owner_id", "deleted_at"
+        (row[0], str(row[1])): _Known(*row[2:])
+        for resource_id, external_ids in wanted.items()
+        for row in Record.objects.filter(resource_id=resource_id, external_id__in=external_ids).order_by().values_list(
+            "resource_id", "external_id", "data", "version", "owner_id", "deleted_at", "job__status", "job__held_by",
+            "job__in_doubt",
         )
-    }
+    }  # fmt: skip
     problems: list[Problem] = []
     for step in steps:
-        record = known.get((step.resource, step.occurrence_id))
+        resource = resources[step.resource]
+        record = known.get((resource.pk, step.occurrence_id))
         if not sees_all and (record is None or record.owner_id != user_id):
             problems.append(Problem(f"{step.at}/occurrenceId", "not_found", "There is no such record."))
         elif record is not None and record.deleted_at is None and step.changes:
             merged = merge_patch(record.data, step.changes)
             problems += [
                 Problem(f"{step.at}/changes{problem.pointer}", problem.code, problem.detail)
-                for problem in edit_problems(merged, spec=spec_for(resources[step.resource]), before=record.data)
+                for problem in edit_problems(merged, spec=spec_for(resource), before=record.data)
             ]
-    return problems
+    if any(record.in_use for record in known.values()):
+        return Look(problems, {})
+    return Look(problems, {place: record.version for place, record in known.items() if record.version is not None})
 
 
-def check_remotes(resources: Mapping[str, Resource], plan: Plan) -> None:
-    """Raise RemoteUnavailable when a remote of the plan is paused or its breaker open."""
-    blocked = limits.blocked(db_now())
+class _Known(NamedTuple):
+    """One record as it is seen before anything is held."""
+
+    data: Json
+    version: str | None
+    owner_id: int | None
+    deleted_at: datetime | None
+    status: str
+    held_by: str
+    in_doubt: bool
+
+    @property
+    def in_use(self) -> bool:
+        return bool(self.held_by) or self.in_doubt or self.status not in AGREED
+
+
+def check_remotes(plan: Plan, resources: Mapping[str, Resource], blocked: Mapping[int, str]) -> None:
+    """Raise RemoteUnavailable when a remote of the plan may not be called. blocked: why, by the remote's id."""
     for slug in {step.resource for group in plan.groups for step in group.steps}:
-        found = blocked.get(resources[slug].remote_id)
-        if found is not None:
-            raise RemoteUnavailable(f"The remote of {slug} is unavailable ({found.reason}).")
+        reason = blocked.get(resources[slug].remote_id)
+        if reason:
+            raise RemoteUnavailable(f"The remote of {slug} is unavailable ({reason}).")
 
 
 def accept(plan: Plan, resources: Mapping[str, Resource], *, actor: Actor) -> Accepted:
@@ -140,8 +171,7 @@ def _store(plan: Plan, resources: Mapping[str, Resource], *, request_id: str, ac
         )
         transitions.hold([step.record_id for step in steps if step.record_id], holder=holder_of(group), now=now)
         stored.append((group, steps))
-    versions = {found.state.id: found.state.version for found in taken.values()}
-    return Accepted(request, True, tuple(stored), versions)
+    return Accepted(request, True, tuple(stored), {found.state.id: found.state for found in taken.values()})
 
 
 def _step(

@@ -19,9 +19,10 @@ ORDER = (
 )  # fmt: skip
 _UNDONE = frozenset({GroupStatus.REJECTED, GroupStatus.ROLLED_BACK, GroupStatus.COMPENSATED})
 _UNDECIDED = frozenset({GroupStatus.APPLIED, GroupStatus.RUNNING})
-_CONTENTS = ("changes", "snapshot", "intended", "applied", "task__snapshot", "task__applied", "task__looked_at",
-             "task__outstanding", "task__last_error")  # fmt: skip
-_SHOWN_STEPS = Prefetch("groups__steps", Step.objects.select_related("task").defer(*_CONTENTS))
+_SHOWN = ("group_id", "position", "occurrence_id", "status", "applied_version", "error", "task__task_id",
+          "task__step_id", "task__status", "task__reason", "task__next_attempt_at")  # fmt: skip
+_GROUPS = Prefetch("groups", Group.objects.order_by())
+_STEPS = Prefetch("groups__steps", Step.objects.select_related("task").only(*_SHOWN).order_by())
 _SHOWN_WHILE_RUNNING = {StepStatus.PLANNED: StepStatus.UNTOUCHED, StepStatus.SENT: StepStatus.UNKNOWN}
 
 
@@ -54,7 +55,7 @@ def http_status(statuses: Iterable[str]) -> int:
 
 def render(request: GroupedUpdate) -> Json:
     """Return the request with its groups, results in the request's order and open tasks, as it stands now."""
-    prefetch_related_objects([request], "groups", _SHOWN_STEPS)  # no query where a list has fetched them
+    prefetch_related_objects([request], _GROUPS, _STEPS)  # no query where a list has fetched them
     groups = [_group(group) for group in sorted(request.groups.all(), key=lambda group: group.position)]
     statuses = [group["status"] for group in groups]
     count = sum(group["reconciliationTaskCount"] for group in groups)

@@ -13,6 +13,7 @@ from syncportal.remote.spec import ResourceSpec
 from syncportal.sync.claims import Logged
 from syncportal.sync.conflicts import unsent_changes
 from syncportal.sync.local import merge_patch
+from syncportal.sync.records import RecordState
 from syncportal.sync.validation import check_answer, edit_problems
 
 Json = dict[str, Any]
@@ -41,6 +42,12 @@ class Read:
     error: Json | None = None
     error_kind: str = ""
     exchanges: tuple[Logged, ...] = ()
+
+    def shows(self, state: RecordState | None) -> bool:
+        """Tell whether it shows exactly what a record agreed on: this content under this version."""
+        if self.shown is None or state is None or state.deleted_at is not None or state.version is None:
+            return False
+        return self.shown.version == state.version and self.shown.data == state.base
 
 
 @dataclass(frozen=True, slots=True)

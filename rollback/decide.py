@@ -42,9 +42,9 @@ def take_snapshots(
     locked: Mapping[int, RecordState],
     now: datetime,
 ) -> None:
-    """Advance the records to what was read: a snapshot is a read like any other, but most show nothing new."""
+    """Advance the locked records to what was read: a snapshot is a read like any other."""
     readings = _readings(steps, {pk: read.shown for pk, read in reads.items()}, specs, locked=locked)
-    holding.advance([reading for reading in readings if not reading.shows_nothing_new], now=now)
+    holding.advance(readings, now=now)
 
 
 def _readings(

@@ -8,7 +8,7 @@ another is called. The database is used on the caller's thread only.
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -20,6 +20,7 @@ from rollback.calls import Read, Sent, Target, problem
 from rollback.journal import Snapshot, StepEnd
 from rollback.lanes import Lanes
 from rollback.models import Group, Step
+from rollback.snapshots import Snapshots
 from rollback.states import StepStatus
 from rollback.undo import Client
 from syncportal.kernel.clock import db_now
@@ -27,6 +28,7 @@ from syncportal.kernel.tx import assert_outside_transaction, atomic_retry
 from syncportal.remote.payloads import RemoteObject
 from syncportal.sync import call_reports, records
 from syncportal.sync.call_reports import Called
+from syncportal.sync.records import RecordState
 
 
 @dataclass(slots=True)
@@ -48,6 +50,11 @@ class Running:
     def __post_init__(self) -> None:
         self.by_id = {step.pk: step for step in self.steps}
 
+    @property
+    def failed(self) -> Read | None:
+        """Return the first snapshot that the group cannot go on with."""
+        return next((read for read in self.reads.values() if read.error is not None), None)
+
 
 class Lost(Exception):
     """Recovery took the group over; nothing more may be sent for it here."""
@@ -57,13 +64,14 @@ def carry_out(
     accepted: Accepted,
     clients: Mapping[int, Client],
     *,
+    snapshots: Snapshots,
     budget: Budget,
     pool: Executor,
     clock: Callable[[], datetime] = db_now,
 ) -> None:
     """Carry out every group of a request just accepted. clients: by resource id, prepared outside any transaction."""
     assert_outside_transaction()
-    _CarryOut(clients, budget=budget, pool=pool, clock=clock).run(accepted)
+    _CarryOut(clients, budget=budget, pool=pool, clock=clock).run(accepted, snapshots)
 
 
 class _CarryOut:
@@ -75,10 +83,12 @@ class _CarryOut:
         self.clients, self.budget, self.pool, self.clock = clients, budget, pool, clock
         self.specs = {resource_id: client.spec for resource_id, client in clients.items()}
 
-    def run(self, accepted: Accepted) -> None:
+    def run(self, accepted: Accepted, snapshots: Snapshots) -> None:
         groups = [self._running(group, steps) for group, steps in accepted.groups]
-        self._read_all(groups, accepted.versions)
-        live = atomic_retry(lambda: self._keep_snapshots(groups))
+        reads = snapshots.read([step for running in groups for step in running.steps], held=accepted.held)
+        for running in groups:
+            running.reads = {step.pk: reads[step.pk] for step in running.steps}
+        live = atomic_retry(lambda: self._keep_snapshots(groups, accepted.held))
         undone = [running for running in live if not self._applied(running)]
         call_reports.report(self._calls(groups), now=self.clock())
         for running in undone:
@@ -113,31 +123,20 @@ class _CarryOut:
 
     # --- snapshots
 
-    def _read_all(self, groups: Sequence[Running], versions: Mapping[int, str | None]) -> None:
-        """Read every object of the request, concurrently; no transaction is open."""
-        waiting: dict[Future[Read], tuple[Running, int]] = {}
-        for running in groups:
-            for step in running.steps:
-                target = _target(step, known_version=versions.get(step.record_id or 0))
-                client = self.clients[step.resource_id]
-                waiting[self.pool.submit(self._read, target, client)] = (running, step.pk)
-        for future, (running, step_id) in waiting.items():
-            running.reads[step_id] = future.result()
-
-    def _read(self, target: Target, client: Client) -> Read:
-        """Read one object, in a pool thread: its time begins when the call does, however long it was queued."""
-        return calls.read_snapshot(target, client, deadline=self.budget.deadline(self.budget.forward_left()))
-
-    def _keep_snapshots(self, groups: Sequence[Running]) -> list[Running]:
+    def _keep_snapshots(self, groups: Sequence[Running], held: Mapping[int, RecordState]) -> list[Running]:
         """Commit all snapshots, and the first group's first steps as sent; returns the groups that go on.
 
-        A group with a snapshot that failed is rejected at once.
+        A group with a snapshot that failed is rejected at once. Records of which the snapshot shows nothing new need no
+        look: what they agree on stands still while they are held.
         """
         now = self.clock()
-        locked = records.lock(step.record_id for running in groups for step in running.steps if step.record_id)
+        locked = records.lock(
+            step.record_id for running in groups for step in running.steps
+            if step.record_id and (running.failed or not running.reads[step.pk].shows(held.get(step.record_id)))
+        )  # fmt: skip
         live: list[Running] = []
         for running in groups:
-            failed = next((read for read in running.reads.values() if read.error is not None), None)
+            failed = running.failed
             if failed is not None:
                 error = (failed.error or {}) | {"occurrenceId": failed.target.occurrence_id}
                 decide.reject(running.group, running.steps, error=error, reads=running.reads, now=now)
@@ -231,17 +230,6 @@ def _targets(running: Running, count: int, begun: int = 0) -> list[Target]:
     """Return the next `count` steps to send, each with its key."""
     chosen = running.steps[begun : begun + count]
     return [replace(running.reads[step.pk].target, key=str(uuid.uuid4())) for step in chosen]
-
-
-def _target(step: Step, *, known_version: str | None) -> Target:
-    return Target(
-        step_id=step.pk,
-        record_id=step.record_id or 0,
-        occurrence_id=step.occurrence_id,
-        changes=step.changes,
-        expected_version=step.expected_version,
-        known_version=known_version,
-    )
 
 
 def _end(sent: Sent) -> StepEnd:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from syncportal.kernel import doorbell
+from syncportal.kernel.bulk import read_rows
 from syncportal.remote.models import Resource
 from syncportal.remote.payloads import RemoteObject
 from syncportal.remote.spec import ResourceSpec, spec_for
@@ -18,7 +19,7 @@ from syncportal.sync.conflicts import unsent_changes
 from syncportal.sync.disputes import dispute
 from syncportal.sync.models import Conflict, SyncJob
 from syncportal.sync.records import RecordState
-from syncportal.sync.states import AGREED, Intent, Status
+from syncportal.sync.states import AGREED, CLAIMABLE, Intent, Status
 from syncportal.sync.tasks import DRAIN
 from syncportal.sync.transitions import NewJob
 
@@ -122,13 +123,6 @@ class Reading:
     base: Json | None
     spec: ResourceSpec
 
-    @property
-    def shows_nothing_new(self) -> bool:
-        """Tell whether the record holds exactly this already, and nothing of its own."""
-        state, shown = self.state, self.shown
-        agreed = state.deleted_at is None and state.data == state.base == shown.data
-        return agreed and state.version == shown.version
-
 
 def advance(readings: Iterable[Reading], *, now: datetime) -> set[int]:
     """Move locked records to content read from the remote, in one statement.
@@ -176,5 +170,6 @@ def release(record_ids: Iterable[int], *, holder: str, now: datetime) -> None:
     """Give records back and ring when one of them was edited meanwhile."""
     ids = list(record_ids)
     transitions.release(ids, holder=holder, now=now)
-    if SyncJob.objects.filter(pk__in=ids).due(now).exists():
+    jobs = read_rows(SyncJob, ids, ("status", "due_at"), where="t.held_by = ''")
+    if any(status in CLAIMABLE and due_at is not None and due_at <= now for status, due_at in jobs):
         doorbell.ring(DRAIN)

@@ -85,8 +85,11 @@ def renew(group: Group, *, now: datetime) -> bool:
 def _decide(group: Group, verb: Verb, status: GroupStatus, *, error: Json | None, now: datetime) -> bool:
     if status not in verb.targets:
         raise ValueError(f"{verb.name} does not lead to {status}")
-    rows = Group.objects.filter(pk=group.pk, status__in=sorted(verb.sources), claim_no=group.claim_no)
-    return bool(rows.update(status=status, error=error, lease_until=None, decided_at=now, updated_at=now))
+    row = {"pk": group.pk, "claim_no": group.claim_no, "status": status.value, "error": error, "lease_until": None,
+           "decided_at": now, "updated_at": now}  # fmt: skip
+    sources = sorted(verb.sources)
+    where = f"t.status IN ({', '.join(['%s'] * len(sources))})"
+    return bool(update_rows(Group, [row], guard=("claim_no",), where=where, params=sources))
 
 
 def apply(group: Group, *, now: datetime) -> bool:

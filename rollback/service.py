@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -12,8 +13,11 @@ from django.conf import settings
 from rollback import accept, groups, plan
 from rollback.budget import Budget
 from rollback.models import GroupedUpdate
+from rollback.snapshots import Snapshots
 from rollback.undo import Client
 from syncportal.kernel import correlation
+from syncportal.kernel.clock import db_now
+from syncportal.remote import limits
 from syncportal.remote.gateway import client_for
 from syncportal.remote.models import Resource
 from syncportal.remote.spec import spec_for
@@ -49,7 +53,7 @@ def perform(
     nothing written.
     """
     budget = Budget(call_s=settings.CALL_TOTAL_S, request_s=settings.GROUP_BUDGET_S)
-    resources = {resource.slug: resource for resource in Resource.objects.select_related("remote")}
+    resources = {resource.slug: resource for resource in Resource.objects.select_related("remote__gate")}
     planned, problems = plan.examine(body, specs={slug: spec_for(resource) for slug, resource in resources.items()})
     problems += extra_problems
     if not extra_problems and not planned.validate_only:
@@ -57,15 +61,17 @@ def perform(
         found = _earlier(planned, actor=actor, same_only=bool(problems))
         if found is not None:
             return Performed(found, replayed=True)
-    problems += accept.content_problems(planned, resources, sees_all=sees_all, user_id=actor.user_id)
+    look = accept.look(planned, resources, sees_all=sees_all, user_id=actor.user_id)
+    problems += look.problems
     if problems:
         raise plan.InvalidPlan(plan.in_order(problems))
     if planned.validate_only:
         return Performed(None)
-    accept.check_remotes(resources, planned)
+    shut = {resource.remote_id: limits.why_shut(resource.remote) for resource in resources.values()}
+    accept.check_remotes(planned, resources, shut)
     used = {resources[step.resource] for group in planned.groups for step in group.steps}
     clients = {resource.pk: client_of(resource) for resource in used}
-    return _carry_out(planned, resources, clients, actor=actor, budget=budget)
+    return _with_slots(planned, resources, look, clients, actor=actor, budget=budget)
 
 
 def _earlier(planned: plan.Plan, *, actor: Actor, same_only: bool = False) -> GroupedUpdate | None:
@@ -78,9 +84,10 @@ def _earlier(planned: plan.Plan, *, actor: Actor, same_only: bool = False) -> Gr
         raise
 
 
-def _carry_out(
+def _with_slots(
     planned: plan.Plan,
     resources: Mapping[str, Resource],
+    look: accept.Look,
     clients: Mapping[int, Client],
     *,
     actor: Actor,
@@ -99,22 +106,39 @@ def _carry_out(
                     granted.append(stack.enter_context(slots(its[0].spec.remote, *its, want=min(THREADS, steps))))
                     break
                 except NoSlot as refused:
-                    accept.check_remotes(resources, planned)
+                    blocked = limits.blocked(db_now())
+                    accept.check_remotes(planned, resources, {pk: found.reason for pk, found in blocked.items()})
                     if (found := _earlier(planned, actor=actor)) is not None:
                         return Performed(found, replayed=True)
                     if budget.waited() > SLOT_WAIT_S:
                         raise accept.RemoteUnavailable(str(refused)) from None
                     time.sleep(SLOT_PAUSE_S)
-        accepted = accept.accept(planned, resources, actor=actor)
-        if not accepted.fresh:
-            return Performed(accepted.request, replayed=True)
-        pool: Executor = stack.enter_context(
-            ThreadPoolExecutor(
-                min(granted),
-                thread_name_prefix="group",
-                initializer=correlation.adopt,
-                initargs=(correlation.current(),),
-            )
+        pool = ThreadPoolExecutor(
+            min(granted),
+            thread_name_prefix="group",
+            initializer=correlation.adopt,
+            initargs=(correlation.current(),),
         )
-        groups.carry_out(accepted, clients, budget=budget, pool=pool)
-    return Performed(accepted.request)
+        stack.callback(pool.shutdown, cancel_futures=True)  # a request that is refused has no more use for its reads
+        accepted = carry_out(planned, resources, look, clients, actor=actor, budget=budget, pool=pool)
+    return Performed(accepted.request, replayed=not accepted.fresh)
+
+
+def carry_out(
+    planned: plan.Plan,
+    resources: Mapping[str, Resource],
+    look: accept.Look,
+    clients: Mapping[int, Client],
+    *,
+    actor: Actor,
+    budget: Budget,
+    pool: Executor,
+    clock: Callable[[], datetime] = db_now,
+) -> accept.Accepted:
+    """Begin to read, store and hold everything or nothing, and carry it out; see `accept.accept` for refusals."""
+    snapshots = Snapshots(clients, budget, pool)
+    snapshots.begin(planned, resources, free=look.free)
+    accepted = accept.accept(planned, resources, actor=actor)
+    if accepted.fresh:
+        groups.carry_out(accepted, clients, snapshots=snapshots, budget=budget, pool=pool, clock=clock)
+    return accepted

@@ -6,8 +6,9 @@ import threading
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import connection
+from django.db import connection, transaction
 
+from syncportal.kernel.bulk import read_rows
 from syncportal.kernel.tx import atomic_retry
 
 
@@ -25,6 +26,15 @@ def test_threads_see_each_others_committed_rows() -> None:
     thread.start()
     thread.join()
     assert seen == [True]
+
+
+@pytest.mark.db
+def test_rows_are_locked_inside_a_transaction_only(transactional_db: None) -> None:
+    known = Group.objects.create(name="one").pk
+    with pytest.raises(RuntimeError, match="inside a transaction"):
+        read_rows(Group, [known], ("name",), lock=True)
+    with transaction.atomic():
+        assert read_rows(Group, [known, known + 1], ("name", "pk"), lock=True) == [("one", known)]
 
 
 @pytest.mark.db

@@ -22,10 +22,10 @@ from syncportal.kernel.tx import atomic_retry
 from syncportal.remote import breaker as arithmetic
 from syncportal.remote.breaker import BreakerChange, CallResult, Tally
 from syncportal.remote.knobs import BreakerSpec
-from syncportal.remote.models import Breaker, Gate, SlotLease
+from syncportal.remote.models import Breaker, Gate, Remote, SlotLease
 
 __all__ = ["Blocked", "BreakerChange", "CallResult", "Grant", "UNLIMITED", "blocked", "extend", "lease", "pause",
-           "probe_result", "record_check", "release", "report", "resume", "try_probe"]  # fmt: skip
+           "probe_result", "record_check", "release", "report", "resume", "try_probe", "why_shut"]  # fmt: skip
 
 UNLIMITED: Final = 1_000_000
 PROBE_S: Final = 15.0
@@ -320,6 +320,14 @@ def blocked(now: datetime) -> dict[int, Blocked]:
         if block is not None:
             found[gate.pk] = block
     return found
+
+
+def why_shut(remote: Remote) -> str:
+    """Return paused, breaker_open, or "" by the remote's gate as it was loaded with it."""
+    gate: Gate | None = getattr(remote, "gate", None)
+    if gate is None:
+        return ""
+    return PAUSED if gate.paused else BREAKER_OPEN if gate.breaker == Breaker.OPEN else ""
 
 
 def _block(gate: Gate, *, now: datetime) -> Blocked | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from syncportal.kernel.bulk import update_rows
+from syncportal.kernel.bulk import read_rows, update_rows
 from syncportal.sync.claims import Json
 from syncportal.sync.models import Conflict
 
@@ -58,7 +58,8 @@ def _values(opening: Opening, *, now: datetime) -> dict[str, Any]:
 
 def open_of(record_ids: Sequence[int]) -> dict[int, Conflict]:
     """Return the open conflicts of some records, by record."""
-    return {row.record_id: row for row in Conflict.objects.open().filter(record_id__in=record_ids)}
+    found = [pk for (pk,) in read_rows(Conflict, record_ids, ("pk",), by="record", where="t.state = 'open'")]
+    return {row.record_id: row for row in Conflict.objects.filter(pk__in=found)} if found else {}
 
 
 def refresh_local(

@@ -17,7 +17,7 @@ from django.db.models import F, Func, JSONField, Q, QuerySet, TextField, Value
 from django.db.models.functions import MD5, Cast
 
 from syncportal.kernel import pointer
-from syncportal.kernel.bulk import update_rows
+from syncportal.kernel.bulk import read_rows, update_rows
 from syncportal.remote.payloads import RemoteObject
 from syncportal.remote.spec import ResourceSpec
 from syncportal.sync.claims import Json
@@ -79,8 +79,7 @@ def title_of(data: Json, external_id: str | None) -> str:
 
 def lock(record_ids: Iterable[int]) -> dict[int, RecordState]:
     """Lock the rows in ascending id (record before job, everywhere) and return their states."""
-    rows = Record.objects.filter(pk__in=list(record_ids)).order_by("pk").select_for_update(no_key=True)
-    return {row[0]: RecordState(*row) for row in rows.values_list(*_COLUMNS)}
+    return {row[0]: RecordState(*row) for row in read_rows(Record, record_ids, _COLUMNS, lock=True)}
 
 
 def lock_objects(external_ids: Mapping[int, Iterable[str]]) -> dict[int, RecordState]:
@@ -107,7 +106,7 @@ def lock_revisions(record_ids: Iterable[int]) -> tuple[dict[int, int], list[int]
 
 def states_of(record_ids: Iterable[int]) -> dict[int, RecordState]:
     """Return the states of rows that are locked already."""
-    return {row[0]: RecordState(*row) for row in Record.objects.filter(pk__in=list(record_ids)).values_list(*_COLUMNS)}
+    return {row[0]: RecordState(*row) for row in read_rows(Record, record_ids, _COLUMNS)}
 
 
 def versions_of(record_ids: Iterable[int]) -> dict[int, str | None]:

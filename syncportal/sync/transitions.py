@@ -354,8 +354,8 @@ def hold(record_ids: Iterable[int], *, holder: str, now: datetime) -> set[int]:
 
 def release(record_ids: Iterable[int], *, holder: str, now: datetime) -> int:
     """Give held records back; only their holder can."""
-    held = SyncJob.objects.filter(pk__in=list(record_ids), held_by=holder)
-    return held.update(held_by="", held_at=None, updated_at=now)
+    rows = [{"pk": pk, "held_by": "", "held_at": None, "updated_at": now} for pk in record_ids]
+    return len(update_rows(SyncJob, rows, where="t.held_by = %s", params=[holder]))
 
 
 def pass_hold(record_id: int, *, holder: str, to: str, now: datetime) -> bool:

@@ -61,6 +61,9 @@ def families(steps: int = 2) -> list[Scenario]:
     writes = range(steps, 2 * steps)
     found += [Scenario(steps=steps, faults=((call, Fault.DELAYED),), deliver_after=late) for call in writes
               for late in DELIVERIES[1:]]  # fmt: skip
+    found += [Scenario(mode=mode, steps=steps, between=True, pushed=pushed, faults=faults)
+              for mode in ("replace", "merge") for pushed in (False, True)
+              for faults in ((), ((2 * steps, Fault.APPLIED_TIMEOUT),))]  # fmt: skip
     return found
 
 
@@ -96,4 +99,6 @@ def sample(seed: int, count: int, *, steps: int = 2) -> Iterator[Scenario]:
             again=draw.randrange(points // 2) if kind == "twice" else None,
             # A process that stands still longer than the settle window is beyond what weaker remotes can promise.
             race=draw.randrange(3 * calls) if kind == "race" and mode in STRONG else None,
+            between=draw.random() < 0.15,
+            pushed=draw.random() < 0.5,
         )

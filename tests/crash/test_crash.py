@@ -11,9 +11,9 @@ from tests.crash.remote import Fault, ThirdParty
 from tests.crash.world import Base, Scenario, prepared
 
 SHARDS = 12
-SAMPLED = 6_756
+SAMPLED = 6_444
 SEED = 20260302
-CORE_RUNS = 2_072
+CORE_RUNS = 2_390
 POINTS = {
     "both applied": (Scenario(), 32),
     "the second refused, the first undone": (Scenario(faults=((3, Fault.REJECTED),)), 51),

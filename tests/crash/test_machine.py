@@ -32,15 +32,17 @@ class Groups(RuleBasedStateMachine):
         edits=st.dictionaries(CALLS, st.sampled_from(OBJECTS), max_size=2),
         crash=st.none() | st.integers(0, 90),
         deliver_after=st.sampled_from((1, 2, 4, AT_END)),
+        between=st.sampled_from(({}, {"between": True}, {"between": True, "pushed": True})),
     )
     def request(
-        self, mode: str, steps: int, faults: dict, thirds: list, edits: dict, crash: int | None, deliver_after: int
-    ) -> None:
+        self, mode: str, steps: int, faults: dict, thirds: list, edits: dict, crash: int | None, deliver_after: int,
+        between: dict,
+    ) -> None:  # fmt: skip
         """Send the request into all that."""
         objects = OBJECTS[:steps]
         scenario = Scenario(
             mode=mode, steps=steps, faults=tuple(faults.items()), crash=crash, deliver_after=deliver_after,
-            thirds=tuple(ThirdParty(*third) for third in thirds if third[1] in objects),
+            thirds=tuple(ThirdParty(*third) for third in thirds if third[1] in objects), **between,
         )  # fmt: skip
         self.world = World(self.base, scenario)
         begin = self.world.remote.begin

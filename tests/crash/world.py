@@ -14,9 +14,9 @@ from unittest.mock import MagicMock, patch
 
 from django.contrib.auth.models import User
 
-from rollback import accept, answers, compensate, groups
-from rollback.accept import Accepted
+from rollback import accept, answers, compensate, holding, service
 from rollback.budget import Budget
+from rollback.holding import RecordBusy
 from rollback.models import GroupedUpdate
 from rollback.plan import Plan, PlannedGroup, PlannedStep
 from syncportal.remote.models import Remote, Resource
@@ -76,7 +76,8 @@ class Scenario:
     """What goes wrong in one run.
 
     crash and again: numbers of the points at which the request and then the recovery die. race: at this edge of the
-    live request recovery runs to its end. deliver_after: how many calls later a delayed write arrives.
+    live request recovery runs to its end. deliver_after: how many calls later a delayed write arrives. between: A's y
+    changes after the reads that run ahead and before the hold; pushed: by a push of our own, so the record has it.
     """
 
     mode: str = "replace"
@@ -87,6 +88,8 @@ class Scenario:
     crash: int | None = None
     again: int | None = None
     race: int | None = None
+    between: bool = False
+    pushed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +219,7 @@ class World:
         self.answer: dict[str, Any] | None = None
         self.problems: list[str] = []
         self.edges = 0
-        self.raced = self.crashed = False
+        self.raced = self.crashed = self.refused = False
         self.on_death: Callable[[], None] = lambda: None
         self.points: list[str] = []
         self.recovery_points: list[str] = []
@@ -274,10 +277,12 @@ class World:
     # --- the request
 
     def request(self) -> None:
-        """Carry the request out; it may die on the way."""
+        """Carry the request out; it may die on the way, or be refused because of an edit."""
         self.tracker.start(crash_at=self.scenario.crash)
         try:
             self.perform()
+        except RecordBusy:
+            self.refused = True
         except Crash:
             self.crashed = True
             self._died()
@@ -286,20 +291,32 @@ class World:
         self.say()
 
     def perform(self, request_id: str = "request") -> None:
-        """Accept and carry out; the negative controls replace this."""
-        accepted = self.accepted(request_id)
-        budget = self.budget or Budget(call_s=10, request_s=25)
-        groups.carry_out(accepted, self.clients, budget=budget, pool=self.pool, clock=self.clock)
-
-    def accepted(self, request_id: str) -> Accepted:
-        """Store the request and hold its records."""
+        """Look, accept and carry out; the negative controls replace this."""
         steps = tuple(
             PlannedStep(self.resource.slug, name, WANTED[name], None, f"/groups/0/updates/{n}")
             for n, name in enumerate(self.objects)
         )
         plan = Plan(request_id, (PlannedGroup("g", steps),), False, "hash")
-        actor = Actor("user", self.base.user_id, "user")
-        return accept.accept(plan, {self.resource.slug: self.resource}, actor=actor)
+        resources, user_id = {self.resource.slug: self.resource}, self.base.user_id
+        with patch.object(accept, "take", self._take):
+            service.carry_out(
+                plan, resources, accept.look(plan, resources, sees_all=True, user_id=user_id), self.clients,
+                actor=Actor("user", user_id, "user"), budget=self.budget or Budget(call_s=10, request_s=25),
+                pool=self.pool, clock=self.clock,
+            )  # fmt: skip
+
+    def _take(self, *args: Any, **kwargs: Any) -> Any:
+        """Let happen what happens between the reads that run ahead and the hold, then hold."""
+        if self.scenario.between:
+            self.remote.interfere(ThirdParty(0, "A", "y"))
+        if self.scenario.between and self.scenario.pushed:
+            shown = self.remote.shown("A")
+            [state] = records.lock(Record.objects.filter(external_id="A").values_list("pk", flat=True)).values()
+            moved = replace(state.with_data(shown), base=shown, version=str(shown["version"]))
+            active, self.tracker.active = self.tracker.active, False
+            records.write([moved], now=self.clock())
+            self.tracker.active = active
+        return holding.take(*args, **kwargs)
 
     def edit(self, name: str) -> None:
         """Let a person edit a record's y, whoever holds the record."""

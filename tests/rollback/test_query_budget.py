@@ -44,10 +44,10 @@ def counted() -> Iterator[tuple[list[str], list[str]]]:
 @pytest.mark.parametrize(
     ("steps", "parallel", "statements", "commits"),
     [
-        (2, 1, 33, 6),  # slots; accepted and held; snapshots, 1 sent; 1 applied, 2 sent; decided; slots given back
-        (10, 1, 49, 14),  # two statements and one commit more for every further step
-        (10, 4, 33, 6),  # a wave of 4 is written ahead while 4 are under way
-        (10, 16, 31, 5),  # all are written ahead with the snapshots
+        (2, 1, 31, 6),  # slots; accepted and held; snapshots, 1 sent; 1 applied, 2 sent; decided; slots given back
+        (10, 1, 47, 14),  # two statements and one commit more for every further step
+        (10, 4, 31, 6),  # a wave of 4 is written ahead while 4 are under way
+        (10, 16, 29, 5),  # all are written ahead with the snapshots
     ],
 )
 def test_a_group_that_succeeds_makes_so_many_statements_and_commits(

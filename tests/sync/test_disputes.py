@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
 from rollback import holding
@@ -90,9 +91,10 @@ def held_and_read(master: DemoMaster, policy: dict, mine: dict | None, theirs: d
 
 
 def advance(record: Record, master: DemoMaster) -> None:
-    state = records.lock([record.pk])[record.pk]
     there = shown(master.get("accounts", "ACC-0001") or {}, external_id="ACC-0001")
-    holding.advance([Reading(state, there, state.base, spec_for(record.resource))], now=timezone.now())
+    with transaction.atomic():
+        state = records.lock([record.pk])[record.pk]
+        holding.advance([Reading(state, there, state.base, spec_for(record.resource))], now=timezone.now())
 
 
 def test_a_deletion_meanwhile_never_goes_over_what_others_changed(master: DemoMaster) -> None:
