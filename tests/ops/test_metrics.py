@@ -175,6 +175,28 @@ def test_recent_errors_are_those_of_the_window_newest_first(people: dict[str, Us
     assert len(logs) == 2 and "LIMIT" not in logs[1]
 
 
+def test_recent_errors_of_some_resources_are_looked_for_in_their_hours(
+    people: dict[str, User], resources: list[Resource]
+) -> None:
+    loud, quiet = a_record(resources[0]), a_record(resources[2])
+    happen(*(an_attempt(loud, NOW - timedelta(minutes=i), "fail", "http_500") for i in range(30)))
+    ages = [(70, 1), (90, 2), (60 * 30, 3), (60 * 31, 4), (60 * 24 * 20, 5), (60 * 24 * 40, 6)]
+    happen(*(an_attempt(quiet, NOW - timedelta(minutes=ago), "give_up", f"http_50{number}") for ago, number in ages))
+    happen(an_attempt(quiet, NOW - timedelta(minutes=71), "complete"))
+
+    def codes(window: str, **chosen: str) -> list[str]:
+        seen = snapshot(scope_of(people["ops"], **chosen), now=NOW, window=WINDOWS[window]).recent_errors
+        return [error.code[-1] for error in seen]
+
+    for chosen in ({"resource": resources[2].slug}, {"remote": resources[2].remote.slug}):
+        with CaptureQueriesContext(connection) as asked:
+            assert codes("30d", **chosen) == ["1", "2", "3", "4", "5"]
+        assert codes("24h", **chosen) == ["1", "2"] and codes("1h", **chosen) == []
+        logs = [query["sql"] for query in asked if 'FROM "sync_synclog"' in query["sql"]]
+        assert 0 < len(logs) <= 5 and all('"sync_synclog"."at" < ' in sql for sql in logs), "no others are read"
+    assert codes("30d", resource=resources[0].slug) == ["0"] * 8
+
+
 def test_the_number_of_queries_is_the_same_however_much_there_is(
     people: dict[str, User], resources: list[Resource], django_assert_max_num_queries: object
 ) -> None:
