@@ -261,3 +261,12 @@ def test_the_list_a_person_came_from_is_remembered(world: World) -> None:
     operate.requeue([], actor=ACTOR)
     url = reverse("admin:sync_record_do", args=[record.pk, "refresh"])
     assert client.post(url, {"back": back})["Location"].endswith("back=status%3DSYNCED%26p%3D2")
+
+
+def test_the_history_and_the_preview_of_a_deletion_call_fields_as_the_form_does(world: World) -> None:
+    record, client = world.records[0], world.client("ops")
+    edit(record, credit=77.5)
+    history = client.get(reverse("admin:sync_record_timeline", args=[record.pk])).content.decode()
+    assert "<strong>Credit</strong>" in history and "<strong>credit</strong>" not in history
+    deleting = client.get(reverse("admin:sync_record_delete", args=[record.pk])).content.decode()
+    assert "<dt>Credit</dt>" in deleting and "<dt>credit</dt>" not in deleting

@@ -173,7 +173,7 @@ def test_swagger_ui_works_offline_under_the_strict_policy(world: World) -> None:
     addresses = [part.split('"')[1] for part in text.replace("href=", "src=").split("src=")[1:]]
     assert len(addresses) >= 5
     for address in addresses:
-        answer = session.get(address.replace("&amp;", "&"))
+        answer = session.get(address.replace("&amp;", "&"), follow=True)
         assert answer.status_code == 200, address
     script = session.get("/api/docs/", {"script": ""})
     assert script["Content-Type"].startswith("application/javascript")

@@ -20,8 +20,7 @@ from syncportal.sync.forms import Clash, RecordForm, clashes, fields_of, patch_o
 from syncportal.sync.local import Edit, InvalidEdit, RecordGone, Saved, StaleRevision
 from syncportal.sync.models import Record
 from syncportal.sync.screens.page import actor_of, fragment, list_query, render, to_list, with_back
-from syncportal.sync.screens.record_parts import label_of, state_context, values_token, visible_record
-from syncportal.sync.screens.timeline import timeline
+from syncportal.sync.screens.record_parts import label_of, named_timeline, state_context, values_token, visible_record
 from syncportal.sync.screens.values import shown
 
 RACES = 3
@@ -152,7 +151,8 @@ def state(request: HttpRequest, record_id: int) -> HttpResponse:
 def history(request: HttpRequest, record_id: int) -> HttpResponse:
     """Show an older page of the history: a fragment for the page's own request, else a page."""
     record = visible_record(request, record_id)
-    context = {"record": record, "timeline": timeline(record, before=request.GET.get("before", "")[:40])}
+    page = named_timeline(record, spec_for(record.resource), before=request.GET.get("before", "")[:40])
+    context = {"record": record, "timeline": page}
     if request.headers.get("HX-Request"):
         return fragment(request, "sync/_timeline_items.html", context)
     return render(request, "sync/timeline_page.html", title=f"History of {record}", context=context)

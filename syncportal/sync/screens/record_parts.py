@@ -26,7 +26,7 @@ from syncportal.sync.models import Conflict, Record, SyncJob
 from syncportal.sync.querysets import Person, sees_everything
 from syncportal.sync.schema_fields import Place, place_at
 from syncportal.sync.screens.outlook import outlook
-from syncportal.sync.screens.timeline import timeline
+from syncportal.sync.screens.timeline import Timeline, timeline
 from syncportal.sync.screens.values import Shown, shown
 from syncportal.sync.states import Intent, Status
 
@@ -138,6 +138,11 @@ def label_of(spec: ResourceSpec, at: str) -> str:
     return place_at(spec.schema, at, None).label if len(tokens) == 1 else " › ".join(tokens) or at
 
 
+def named_timeline(record: Record, spec: ResourceSpec, *, before: str = "") -> Timeline:
+    """Return a page of the record's history, its fields called as the form calls them."""
+    return timeline(record, before=before, name_of=lambda name: label_of(spec, pointer.build([name])))
+
+
 def values_token(data: Json, places: Sequence[Place]) -> str:
     """Return what stands for the values of a form's places, so that a page can tell whether they changed since."""
     return hashlib.sha256(write_seen(data, places).encode()).hexdigest()[:16]
@@ -169,7 +174,7 @@ def state_context(request: HttpRequest, record: Record, *, form_values: str = ""
         "people": people_to_assign(request.user),
         "deleting": record.intent == Intent.DELETE,
         "differences": differences(record, spec),
-        "timeline": timeline(record),
+        "timeline": named_timeline(record, spec),
     }
 
 

@@ -4,7 +4,7 @@ Owns: merging both tables page by page. Guarantees: two indexed queries a page; 
 because each table is read behind its own id. Does not: write anything.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -111,8 +111,11 @@ class Timeline:
     removed_at: datetime | None = None
 
 
-def timeline(record: Record, *, before: str = "", size: int = PAGE) -> Timeline:
-    """Return a page of the record's history behind the cursor `before` ("" for the newest)."""
+def timeline(record: Record, *, before: str = "", size: int = PAGE, name_of: Callable[[str], str] = str) -> Timeline:
+    """Return a page of the record's history behind the cursor `before` ("" for the newest).
+
+    name_of: what people call a field of the record.
+    """
     event_below, log_below = _cursor(before)
     events = Event.objects.filter(record_id=record.pk).select_related("actor")
     logs = SyncLog.objects.filter(record_id=record.pk).defer(
@@ -122,7 +125,7 @@ def timeline(record: Record, *, before: str = "", size: int = PAGE) -> Timeline:
         events = events.filter(pk__lt=event_below)
     if log_below is not None:
         logs = logs.filter(pk__lt=log_below)
-    told = [describe(row) for row in events.order_by("-id")[: size + 1]]
+    told = [describe(row, name_of=name_of) for row in events.order_by("-id")[: size + 1]]
     sent = [_of_log(row) for row in logs.order_by("-id")[: size + 1]]
     said = {entry.detail for entry in told if entry.detail}
     page = [replace(e, detail="") if e.is_exchange and e.detail in said else e for e in _merged(told, sent, size)]
@@ -160,7 +163,7 @@ def _number(text: str) -> int | None:
     return int(text) if text.isdecimal() and len(text) < 18 else None
 
 
-def describe(row: Event) -> Entry:
+def describe(row: Event, *, name_of: Callable[[str], str] = str) -> Entry:
     """Return an event as people read it."""
     title, icon, tone = _LOOKS.get(row.kind, _OTHER)
     data = row.data if isinstance(row.data, dict) else {}
@@ -173,7 +176,7 @@ def describe(row: Event) -> Entry:
         who=_who(row),
         detail=_detail(row.kind, data),
         attempt=attempt if isinstance(attempt, int) else 0,
-        changes=_changes(data),
+        changes=_changes(data, name_of),
         event_id=row.pk,
         group_id=data["group_pk"] if isinstance(data.get("group_pk"), int) else 0,
     )
@@ -214,12 +217,12 @@ def _group_detail(data: Mapping[str, Any]) -> str:
     return " ".join(part for part in (named, wrong, why) if part)
 
 
-def _changes(data: Mapping[str, Any]) -> tuple[FieldChange, ...]:
+def _changes(data: Mapping[str, Any], name_of: Callable[[str], str]) -> tuple[FieldChange, ...]:
     changed = data.get("changes")
     if not isinstance(changed, dict):
         return ()
     return tuple(
-        FieldChange(name, shown(sides.get("before"), limit=80), shown(sides.get("after"), limit=80))
+        FieldChange(name_of(name), shown(sides.get("before"), limit=80), shown(sides.get("after"), limit=80))
         for name, sides in list(changed.items())[:40]
         if isinstance(sides, dict)
     )
