@@ -129,7 +129,7 @@ class KeyAdmin(ModelAdmin):
     def used(self, row: ApiKey) -> SafeString:
         """Show when it was last used."""
         if row.last_used_at is None:
-            return format_html('<span class="muted">{}</span>', "never used")
+            return format_html('<span class="muted">{}</span>', "never")
         return format_html("{} ago", time_tag(row.last_used_at, now=db_now()))
 
     def ends(self, row: ApiKey) -> SafeString:
