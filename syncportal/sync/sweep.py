@@ -1,6 +1,7 @@
 """The safety net: picks up what fell through. Losing any of its runs costs time, never work.
 
-Rescues jobs of dead workers, finds records changed past us, and rings for whatever is due.
+Rescues jobs of dead workers and those that a clock set back left in the future, finds records changed past us, and
+rings for whatever is due.
 """
 
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ class Swept:
 
 def sweep() -> Swept:
     """Do everything once; safe to run anywhere, at any time, any number of times at once."""
+    atomic_retry(lambda: transitions.set_back(now=db_now()))
     rescued = atomic_retry(lambda: rescue(db_now()))
     dirty = atomic_retry(lambda: _find_dirty(db_now()))
     return Swept(rescued, dirty, ring_for_due(db_now()))

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import connection, transaction
-from django.db.models import Case, F, Q, QuerySet, Value, When
+from django.db.models import Case, DateTimeField, DurationField, ExpressionWrapper, F, Q, QuerySet, Value, When
 
 from syncportal.kernel.bulk import update_rows
 from syncportal.kernel.machine import Verb
@@ -23,6 +23,7 @@ from syncportal.sync.models import Record, SyncJob
 from syncportal.sync.states import Intent, Status
 
 MAX_WORKER_DEATHS = 3
+AHEAD, LONGEST_LEASE = timedelta(minutes=1), timedelta(minutes=10)
 CREATE_UNKNOWN = "create_unknown"
 WORKER_DIED = "worker_died"
 SAME_ERROR = 0
@@ -129,26 +130,19 @@ def claim_many(
             SyncJob,
             [
                 {
-                    "pk": claim.record_id,
-                    "status": Status.PROCESSING.value,
-                    "attempts": claim.attempt,
-                    "claim_no": claim.claim_no,
-                    "claimed_by": holder,
-                    "claimed_revision": claim.revision,
-                    "lease_until": until,
-                    "due_at": None,
-                    "in_doubt": bool(claim.sends),
+                    "pk": claim.record_id, "status": Status.PROCESSING.value, "attempts": claim.attempt,
+                    "claim_no": claim.claim_no, "claimed_by": holder, "claimed_revision": claim.revision,
+                    "lease_until": until, "due_at": None, "in_doubt": bool(claim.sends),
                     "sends": [send.as_json() for send in (*claim.sends, claim.current)],
                     "idempotency_key": claim.current.key,
                     "key_for": _key_for(contents[claim.record_id], claim.current.operation),
-                    "status_since": now,
-                    "updated_at": now,
+                    "status_since": now, "updated_at": now,
                 }
                 for claim in claims
             ],
             where="t.claim_no = v.claim_no - 1 AND t.held_by = '' AND t.status IN (%s, %s)",
             params=sorted(states.CLAIM.sources),
-        )
+        )  # fmt: skip
         return [claim for claim in claims if claim.record_id in moved]
 
 
@@ -261,11 +255,12 @@ class Rescued:
 
 
 def rescue(*, now: datetime, limit: int = 500) -> list[Rescued]:
-    """Take back jobs whose lease is over; what was claimed counts as sent, so they are in doubt.
+    """Take back jobs whose lease is over, or longer than any; what was claimed counts as sent, so they are in doubt.
 
     The third death of a worker over the same job makes it a dead letter. Call in a transaction that counts its cause.
     """
-    orphans = SyncJob.objects.filter(status=Status.PROCESSING, lease_until__lt=now).order_by("pk")
+    over = Q(lease_until__lt=now) | Q(lease_until__gt=now + LONGEST_LEASE)
+    orphans = SyncJob.objects.filter(over, status=Status.PROCESSING).order_by("pk")
     if connection.features.has_select_for_update_skip_locked:
         orphans = orphans.select_for_update(skip_locked=True)
     rescued = []
@@ -277,17 +272,21 @@ def rescue(*, now: datetime, limit: int = 500) -> list[Rescued]:
             reason=WORKER_DIED,
             detail=DEADLY if dead else "The worker died while sending; the remote is asked first what it holds.",
             error_group=deadly(job.remote_id).id if dead else job.error_group_id,
-            due_at=None if dead else now,
-            lease_until=None,
-            claimed_by="",
-            in_doubt=bool(job.sends),
-            worker_deaths=deaths,
-            status_since=now,
-            updated_at=now,
-        )
+            due_at=None if dead else now, lease_until=None, claimed_by="", in_doubt=bool(job.sends),
+            worker_deaths=deaths, status_since=now, updated_at=now,
+        )  # fmt: skip
         if moved:
             rescued.append(Rescued(job.pk, job.remote_id, dead))
     return rescued
+
+
+def set_back(*, now: datetime, limit: int = 5_000) -> int:
+    """Let jobs written before the clock was set back wait from now on as long as they had to; in a transaction."""
+    ahead = SyncJob.objects.claimable().filter(due_at__gt=now, updated_at__gt=now + AHEAD).order_by("pk")
+    ids = list(ahead.select_for_update().values_list("pk", flat=True)[:limit])
+    wait = ExpressionWrapper(F("due_at") - F("updated_at"), output_field=DurationField())
+    from_now = ExpressionWrapper(Value(now, output_field=DateTimeField()) + wait, output_field=DateTimeField())
+    return SyncJob.objects.filter(pk__in=ids).update(due_at=from_now, updated_at=now)
 
 
 def requeue(record_ids: Iterable[int], *, now: datetime, forget_sends: bool = False) -> set[int]:
