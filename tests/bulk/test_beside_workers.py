@@ -8,6 +8,7 @@ import pytest
 from django.db import connections
 
 from syncportal.bulk import work, workers
+from syncportal.bulk.acts import Act
 from syncportal.bulk.models import BulkOperation
 from syncportal.demo import DemoMaster, accounts
 from syncportal.sync.models import SyncJob
@@ -84,11 +85,21 @@ def test_a_thousand_go_out_once_each_whatever_the_filter_does(retries: Retries) 
     assert len(retries.writes()) == ROWS
 
 
-def test_cancelled_in_the_middle_the_rest_stays(retries: Retries) -> None:
+def test_cancelled_in_the_middle_the_rest_stays(retries: Retries, monkeypatch: pytest.MonkeyPatch) -> None:
     pk = retries.start()
+    halfway, cancelled, working = threading.Event(), threading.Event(), work._work
+
+    def waits_halfway(operation: BulkOperation, act: Act, *, until: float) -> bool:
+        if operation.let_go > 111:
+            halfway.set()
+            cancelled.wait(PATIENCE_S)
+        return working(operation, act, until=time.monotonic() + 0.001)  # one batch at a time
+
+    monkeypatch.setattr(work, "_work", waits_halfway)
     with Threads():
-        assert until(lambda: BulkOperation.objects.get(pk=pk).let_go > 111, seconds=PATIENCE_S, every=0.01)
+        assert halfway.wait(PATIENCE_S)
         assert work.cancel(pk, by="ops")
+        cancelled.set()
         retries.widen()
         assert until(lambda: not _under_way(retries), seconds=PATIENCE_S)
     operation = retries.check(pk)
