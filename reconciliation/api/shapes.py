@@ -125,7 +125,10 @@ class FixBody(Body):
 class IgnoreBody(Body):
     """Why the difference is accepted until it changes."""
 
-    reason = serializers.CharField(max_length=500, help_text="Kept with it and shown to everybody who looks at it.")
+    reason = serializers.CharField(
+        max_length=500, required=False, default="", allow_blank=True,
+        help_text="Kept with it and shown to everybody who looks at it.",
+    )  # fmt: skip
 
 
 def discrepancy(row: Discrepancy) -> Any:

@@ -113,7 +113,7 @@ def test_real_answers_fit_the_description(world: World, description: dict[str, A
         ("post", "/discrepancies/{id}/fix/", f"{at_row}fix/", {"direction": "sideways"}, 422),
         ("post", "/discrepancies/{id}/ignore/", f"{at_row}ignore/", {"reason": "Known"}, 200),
         ("post", "/discrepancies/{id}/ignore/", f"{at_row}ignore/", {"reason": "Again"}, 409),
-        ("post", "/discrepancies/{id}/ignore/", f"{at_row}ignore/", {}, 422),
+        ("post", "/discrepancies/{id}/ignore/", f"{at_row}ignore/", {"reason": []}, 422),
         ("get", "/error-groups/", "/error-groups/?state=open&state=snoozed", None, 200),
         ("get", "/error-groups/", "/error-groups/?state=x", None, 400),
         ("get", "/error-groups/{id}/", at_group, None, 200),
