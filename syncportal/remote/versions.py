@@ -20,15 +20,13 @@ _RFC3339 = re.compile(
 def canonical(value: Any) -> str | None:
     """Return a version as text: integers as decimal text, text as it is; None for what cannot be a version.
 
-    Text longer than can be kept is none either.
+    What is longer than can be kept is none either, be it a text or a number.
     """
-    if isinstance(value, bool) or value is None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else repr(value)
-    return value if isinstance(value, str) and 0 < len(value) <= LONGEST else None
+    whole = isinstance(value, float) and value.is_integer()
+    text = str(int(value)) if whole else str(value)
+    return text if 0 < len(text) <= LONGEST else None
 
 
 def instant(text: str) -> tuple[datetime, str] | None:

@@ -70,3 +70,4 @@ def test_only_text_that_can_be_kept_is_a_version() -> None:
     kept = "v" * versions.LONGEST
     assert versions.canonical(kept) == kept
     assert versions.canonical(f"{kept}v") is None
+    assert versions.canonical(10**300) is None and versions.canonical(1e300) is None
