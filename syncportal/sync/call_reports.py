@@ -8,10 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from syncportal.kernel.clock import db_now
 from syncportal.remote import limits
-from syncportal.remote.errors import ErrorKind
+from syncportal.remote.errors import ErrorKind, RemoteError
+from syncportal.remote.gateway import ResourceClient, client_for
 from syncportal.remote.limits import BreakerChange, CallResult
-from syncportal.remote.spec import RemoteSpec
+from syncportal.remote.models import Resource
+from syncportal.remote.spec import RemoteSpec, spec_for
 from syncportal.sync import events
 from syncportal.sync.events import Fact, Kind
 
@@ -26,6 +29,20 @@ class Called:
     record_id: int | None
     error_kind: str = ""
     detail: str = ""
+
+
+def failed(remote: RemoteSpec, error: RemoteError) -> Called:
+    """Return how a call ended that was about no single record: a page of a list, a sign-in."""
+    return Called(remote, None, error.kind.value, error.detail)
+
+
+def signed_in(resource: Resource) -> ResourceClient:
+    """Return a client; a sign-in that fails counts for the remote's breaker, one that is refused pauses it."""
+    try:
+        return client_for(resource)
+    except RemoteError as error:
+        report([failed(spec_for(resource).remote, error)], now=db_now())
+        raise
 
 
 def report(calls: Iterable[Called], *, now: datetime) -> None:

@@ -25,10 +25,10 @@ from syncportal.kernel.tx import assert_outside_transaction, atomic_retry
 from syncportal.remote import versions
 from syncportal.remote.client import Deadline
 from syncportal.remote.errors import Misconfiguration, RemoteError, Throttled, Unauthorized
-from syncportal.remote.gateway import ResourceClient, client_for
+from syncportal.remote.gateway import ResourceClient
 from syncportal.remote.models import Resource
 from syncportal.remote.payloads import Page, RemoteObject
-from syncportal.remote.spec import RemoteSpec, ResourceSpec, spec_for
+from syncportal.remote.spec import ResourceSpec, spec_for
 from syncportal.sync import bypassed, call_reports, events, open_conflicts, records, states, transitions
 from syncportal.sync.call_reports import Called
 from syncportal.sync.conflicts import Json
@@ -110,7 +110,7 @@ def run(pull_id: int, *, seconds: float | None = None, progress: Callable[[Pull]
     started = time.monotonic()
     seen_cursors: set[str] = set()
     try:
-        client = _client_of(pull)
+        client = call_reports.signed_in(pull.resource)
         if not client.spec.has_list:
             _finish(pull_id, holder, problem="The resource has no list to pull from.")
             raise PullRefused("The resource has no list: configure `list`, or create records by id.")
@@ -179,29 +179,16 @@ def _take_over(pull: Pull, holder: str) -> None:
         raise PullRefused("Another process is pulling this resource right now.")
 
 
-def _client_of(pull: Pull) -> ResourceClient:
-    """Return a client; a sign-in that fails counts for the remote's breaker, one that is refused pauses it."""
-    try:
-        return client_for(pull.resource)
-    except RemoteError as error:
-        call_reports.report([_called(spec_for(pull.resource).remote, error)], now=db_now())
-        raise
-
-
 def _page(client: ResourceClient, pull: Pull) -> tuple[Page, datetime]:
     """Read the next page, and tell the breaker how that went."""
     asked_at = db_now()
     try:
         page = client.list_page(pull.cursor, deadline=Deadline(settings.CALL_TOTAL_S), since=pull.since)
     except RemoteError as error:
-        call_reports.report([_called(client.spec.remote, error)], now=db_now())
+        call_reports.report([call_reports.failed(client.spec.remote, error)], now=db_now())
         raise
     call_reports.report([Called(client.spec.remote, None)], now=db_now())
     return page, asked_at
-
-
-def _called(remote: RemoteSpec, error: RemoteError) -> Called:
-    return Called(remote, None, error.kind.value, error.detail)
 
 
 def _advance(pull: Pull, holder: str, page: Page, counts: PageCounts, *, done: bool, problem: str) -> None:

@@ -21,10 +21,10 @@ from syncportal.kernel.tx import assert_outside_transaction, atomic_retry
 from syncportal.remote import versions
 from syncportal.remote.client import Deadline
 from syncportal.remote.errors import Misconfiguration, Missing, RemoteError
-from syncportal.remote.gateway import ResourceClient, client_for
+from syncportal.remote.gateway import ResourceClient
 from syncportal.remote.models import Resource
 from syncportal.remote.payloads import ReadResult, RemoteObject
-from syncportal.remote.spec import RemoteSpec, ResourceSpec, spec_for
+from syncportal.remote.spec import RemoteSpec, ResourceSpec
 from syncportal.sync import bypassed, call_reports, events, open_conflicts, records, transitions
 from syncportal.sync.call_reports import Called
 from syncportal.sync.claims import Json, Logged, Send
@@ -98,7 +98,7 @@ def refresh(record_id: int, *, resource: Resource, actor: Actor) -> Result:
     if before[0].external_id is None:
         return Result(record_id, Refreshed.NOT_SENT_YET, "The record was never sent, so there is nothing to read.")
     try:
-        client = _client_of(resource)
+        client = call_reports.signed_in(resource)
         with slots(client.spec.remote, client, want=1):
             reading = _read(client, before[0])
     except NoSlot as refused:
@@ -131,7 +131,7 @@ def _refresh_slice(resource: Resource, record_ids: Sequence[int], *, threads: in
     """Read as many at once as slots and rate allow, again and again until all are done or the time is up."""
     ready = [before for before in _before(record_ids) if before.external_id is not None]
     unfit = set(record_ids) - {before.record_id for before in ready}
-    client = _client_of(resource)
+    client = call_reports.signed_in(resource)
     transitions.refresh_done(unfit)
     done = len(unfit)
     while ready and time.monotonic() < until:
@@ -147,16 +147,6 @@ def _refresh_slice(resource: Resource, record_ids: Sequence[int], *, threads: in
         transitions.refresh_done(reading.before.record_id for reading in readings)
         ready, done = ready[granted:], done + len(readings)
     return done
-
-
-def _client_of(resource: Resource) -> ResourceClient:
-    """Return a client; a sign-in that fails counts for the remote's breaker, one that is refused pauses it."""
-    try:
-        return client_for(resource)
-    except RemoteError as error:
-        called = Called(spec_for(resource).remote, None, error.kind.value, error.detail)
-        call_reports.report([called], now=db_now())
-        raise
 
 
 def _report(remote: RemoteSpec, readings: Sequence[Reading]) -> None:
