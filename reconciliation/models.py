@@ -23,7 +23,7 @@ class Run(models.Model):
     `cursor` holds everything that the next slice needs; `claim_no` is the fencing token of the slice that works on it.
     """
 
-    resource = models.ForeignKey(Resource, on_delete=models.CASCADE, related_name="runs")
+    resource = models.ForeignKey(Resource, on_delete=models.CASCADE, related_name="runs", db_index=False)
     scope = models.CharField(max_length=9, choices=Scope.choices, default=Scope.ALL)
     origin = models.CharField(max_length=8, choices=Origin.choices, default=Origin.PERSON)
     started_by = models.ForeignKey(
@@ -85,10 +85,10 @@ class Discrepancy(models.Model):
     while all of them still hold. `planned` is what the policy would do, `wanted` a repair that somebody asked for.
     """
 
-    resource = models.ForeignKey(Resource, on_delete=models.CASCADE, related_name="discrepancies")
+    resource = models.ForeignKey(Resource, on_delete=models.CASCADE, related_name="discrepancies", db_index=False)
     external_id = models.CharField("external id", max_length=500, blank=True)
     record = models.ForeignKey(Record, on_delete=models.SET_NULL, null=True, related_name="discrepancies")
-    run = models.ForeignKey(Run, on_delete=models.SET_NULL, null=True, related_name="discrepancies")
+    run = models.ForeignKey(Run, on_delete=models.SET_NULL, null=True, related_name="discrepancies", db_index=False)
     kind = models.CharField(max_length=14, choices=Kind.choices)
     cause = models.CharField(max_length=20, choices=Cause.choices)
     state = models.CharField(max_length=7, choices=State.choices, default=State.OPEN)
@@ -143,7 +143,7 @@ class Suspect(models.Model):
     `pages` are the cursors of the pages that showed it, kept only where no single read can confirm it.
     """
 
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="suspects")
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="suspects", db_index=False)
     external_id = models.CharField(max_length=500, blank=True)
     kind = models.CharField(max_length=14, blank=True, help_text="What it looked like; blank: an earlier discrepancy.")
     pages = models.JSONField(default=list)
@@ -161,7 +161,7 @@ class Suspect(models.Model):
 class SpooledRow(models.Model):
     """A list's row that came out of order: what comparing it needs, until the list has been read to its end."""
 
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="spooled")
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="spooled", db_index=False)
     external_id = models.CharField(max_length=500)
     digest = models.CharField(max_length=64, help_text="Of the compared fields; blank: not a valid object.")
     version = models.CharField(max_length=255, null=True)

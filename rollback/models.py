@@ -20,7 +20,7 @@ class GroupedUpdate(models.Model):
     """One request. `request_id` is unique per user and is its idempotency key."""
 
     request_id = models.CharField(max_length=200)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", db_index=False)
     actor_kind = models.CharField(max_length=10)
     actor_label = models.CharField(max_length=150, blank=True)
     body_hash = models.CharField(max_length=64)
@@ -40,7 +40,7 @@ class GroupedUpdate(models.Model):
 class Group(models.Model):
     """One atomic group. While it runs it has a lease; its decision is made once."""
 
-    request = models.ForeignKey(GroupedUpdate, on_delete=models.CASCADE, related_name="groups")
+    request = models.ForeignKey(GroupedUpdate, on_delete=models.CASCADE, related_name="groups", db_index=False)
     group_id = models.CharField(max_length=200)
     position = models.PositiveIntegerField()
     status = models.CharField(max_length=16, choices=GroupStatus.choices, default=GroupStatus.RUNNING)
@@ -73,7 +73,7 @@ class Group(models.Model):
 class Step(models.Model):
     """One occurrence in a group: the journal of what is sent, and what came of it."""
 
-    group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="steps")
+    group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="steps", db_index=False)
     position = models.PositiveIntegerField()
     record = models.ForeignKey(Record, on_delete=models.SET_NULL, null=True, related_name="steps")
     resource = models.ForeignKey(Resource, on_delete=models.PROTECT, related_name="+")

@@ -27,7 +27,9 @@ class BulkOperation(models.Model):
     skipped = models.PositiveIntegerField(default=0)
     failed = models.PositiveIntegerField(default=0)
     handed_over = models.PositiveIntegerField(default=0)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+", db_index=False
+    )
     user_label = models.CharField(max_length=150, blank=True)
     back = models.TextField(blank=True, help_text="Query of the list it was started from.")
     correlation_id = models.CharField(max_length=64, blank=True)
@@ -76,7 +78,7 @@ class BulkOperation(models.Model):
 class BulkRow(models.Model):
     """One frozen row of an operation, and what became of it."""
 
-    operation = models.ForeignKey(BulkOperation, on_delete=models.CASCADE, related_name="rows")
+    operation = models.ForeignKey(BulkOperation, on_delete=models.CASCADE, related_name="rows", db_index=False)
     position = models.PositiveIntegerField()
     target_id = models.BigIntegerField()
     state = models.CharField(max_length=11, choices=RowState.choices, default=RowState.WAITING)

@@ -123,7 +123,7 @@ class Gate(models.Model):
 class SlotLease(models.Model):
     """A worker's block of a remote's concurrency, until it expires."""
 
-    remote = models.ForeignKey(Remote, on_delete=models.CASCADE, related_name="slot_leases")
+    remote = models.ForeignKey(Remote, on_delete=models.CASCADE, related_name="slot_leases", db_index=False)
     holder = models.CharField(max_length=64)
     slots = models.PositiveIntegerField()
     expires_at = models.DateTimeField()

@@ -29,7 +29,7 @@ class Record(models.Model):
     every change of `data`, whoever made it.
     """
 
-    resource = models.ForeignKey(Resource, on_delete=models.PROTECT, related_name="records")
+    resource = models.ForeignKey(Resource, on_delete=models.PROTECT, related_name="records", db_index=False)
     external_id = models.CharField("external id", max_length=500, null=True, blank=True)
     title = models.CharField(max_length=200, blank=True, help_text="What the record is called in lists.")
     data = models.JSONField(default=dict)
@@ -38,8 +38,9 @@ class Record(models.Model):
     revision = models.PositiveBigIntegerField(default=1)
     intent = models.CharField(max_length=6, choices=Intent.choices, default=Intent.UPDATE)
     owner = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="owned_records"
-    )
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="owned_records",
+        db_index=False,
+    )  # fmt: skip
     content_hash = models.CharField(max_length=32, blank=True, editable=False)
     synced_at = models.DateTimeField(null=True)
     deleted_at = models.DateTimeField(null=True)
@@ -152,8 +153,8 @@ class SyncJob(models.Model):
 class SyncLog(models.Model):
     """One HTTP exchange of an attempt, redacted and capped. Append-only."""
 
-    record = models.ForeignKey(Record, on_delete=models.SET_NULL, null=True, related_name="logs")
-    resource = models.ForeignKey(Resource, on_delete=models.CASCADE, related_name="+")
+    record = models.ForeignKey(Record, on_delete=models.SET_NULL, null=True, related_name="logs", db_index=False)
+    resource = models.ForeignKey(Resource, on_delete=models.CASCADE, related_name="+", db_index=False)
     at = models.DateTimeField()
     claim_no = models.PositiveBigIntegerField(default=0)
     attempt = models.PositiveIntegerField(default=0)
@@ -328,7 +329,7 @@ class Event(models.Model):
 
     at = models.DateTimeField()
     kind = models.CharField(max_length=40)
-    record = models.ForeignKey(Record, on_delete=models.SET_NULL, null=True, related_name="events")
+    record = models.ForeignKey(Record, on_delete=models.SET_NULL, null=True, related_name="events", db_index=False)
     resource = models.ForeignKey(Resource, on_delete=models.SET_NULL, null=True, related_name="+")
     remote = models.ForeignKey(Remote, on_delete=models.SET_NULL, null=True, related_name="+")
     actor_kind = models.CharField(max_length=10)

@@ -67,7 +67,7 @@ class Alert(models.Model):
     "" for none yet, open, or resolved.
     """
 
-    rule = models.ForeignKey(AlertRule, on_delete=models.CASCADE, related_name="alerts")
+    rule = models.ForeignKey(AlertRule, on_delete=models.CASCADE, related_name="alerts", db_index=False)
     kind = models.CharField(max_length=24, choices=Kind.choices)
     scope_key = models.CharField(max_length=32)
     scope_name = models.CharField(max_length=200)
