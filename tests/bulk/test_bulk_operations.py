@@ -1,10 +1,9 @@
-"""Bulk operations: frozen rows, one act a row however workers die, cancel, rights, ramps.
+"""Bulk operations: frozen rows, one act a row however workers die, cancel, rights.
 
 A thousand rows at once; `make chaos` asks for 20,000 (`BULK_RECORDS`).
 """
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -13,89 +12,19 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.db import IntegrityError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
 
 from syncportal.access import roles
 from syncportal.bulk import acts, journal, work, workers
-from syncportal.bulk.acts import Act, Batch, Result, Target, Verdict
+from syncportal.bulk.acts import Batch
 from syncportal.bulk.models import BulkOperation
-from syncportal.bulk.states import FINISH, RAMP, RowState, State, next_limit
+from syncportal.bulk.states import FINISH, State
 from syncportal.sync import bulk_acts
 from syncportal.sync.models import Event, SyncJob
+from tests.bulk.counting import COUNT_PATH, NOW, Counter, Killed, counts, operation, started
 from tests.factories import agreed
 
 pytestmark = pytest.mark.django_db(transaction=True)
-NOW = timezone.now
 MANY = int(os.environ.get("BULK_RECORDS", "1000"))
-
-
-class Killed(BaseException):
-    """Stands for kill -9: nothing catches it."""
-
-
-class Counter:
-    """An act that counts how often it was done to each row, and can be told to die or to break."""
-
-    def __init__(self) -> None:
-        self.seen: list[int] = []
-        self.fates: dict[int, RowState] = {}
-        self.breaks_on: int | None = None
-        self.dies_after: int | None = None
-
-    def act(self, **changes: Any) -> Act:
-        plain: dict[str, Any] = {
-            "name": "tests.count", "label": "Count", "done": "counted", "nouns": ("row", "rows"), "promise": "",
-            "home": "admin:index", "may": lambda user: user.is_active, "scope": lambda user, ids: set(ids),
-            "preview": lambda ids, parameters: dict.fromkeys(ids, Verdict("Row")), "run": self.run,
-            "targets": lambda ids: {pk: Target(str(pk)) for pk in ids},
-        }  # fmt: skip
-        return Act(**plain | changes)
-
-    def run(self, batch: Batch) -> dict[int, Result]:
-        if self.breaks_on in batch.ids:
-            raise RuntimeError("a bug")
-        self.seen += batch.ids
-        if self.dies_after is not None and len(self.seen) >= self.dies_after:
-            self.dies_after = None
-            raise Killed
-        return {pk: Result(RowState.DONE, "counted") for pk in batch.ids}
-
-    def watch(self, ids: Any) -> dict[int, Result]:
-        return {pk: Result(self.fates.get(pk, RowState.WAITING), "503 again") for pk in ids}
-
-
-@pytest.fixture
-def counter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter]:
-    """Make the counting act known for one test."""
-    made = Counter()
-    monkeypatch.setattr(f"{__name__}.COUNT", made.act())
-    monkeypatch.setitem(acts._paths, "tests.count", f"{__name__}.COUNT")
-    monkeypatch.setattr(acts, "import_string", lambda path: COUNT if path.endswith("COUNT") else None)
-    yield made
-
-
-COUNT: Act = None  # type: ignore[assignment]
-
-
-def operation(count: int, *, ramp: bool = False, act: str = "tests.count", ids: list[int] | None = None) -> int:
-    user, _ = User.objects.get_or_create(username="ops", defaults={"is_superuser": True})
-    new = journal.NewOperation(act, ids or list(range(1, count + 1)), user.pk, "ops", ramp=ramp)
-    return journal.prepare(new, now=NOW()).pk
-
-
-def started(count: int, **options: Any) -> int:
-    pk = operation(count, **options)
-    assert work.begin(pk, parameters={})
-    return pk
-
-
-def counts(pk: int) -> tuple[str, int, int, int, int]:
-    row = BulkOperation.objects.get(pk=pk)
-    found = {state: row.rows.filter(state=state).count() for state in RowState.values}
-    assert (row.done, row.skipped, row.failed, row.handed_over, row.waiting) == (
-        found["done"], found["skipped"], found["failed"], found["handed_over"], found["waiting"],
-    )  # fmt: skip
-    return row.state, row.done, row.skipped, row.failed, row.waiting
 
 
 def test_nothing_happens_before_the_preview_is_confirmed(counter: Counter) -> None:
@@ -125,7 +54,7 @@ def test_a_slice_ends_in_time_and_the_next_goes_on(counter: Counter) -> None:
 @pytest.mark.db
 def test_a_worker_that_dies_takes_the_act_and_its_outcome_with_it(counter: Counter, monkeypatch: Any) -> None:
     records = agreed(3)
-    monkeypatch.setattr(f"{__name__}.COUNT", counter.act(run=_requeue_then(counter)))
+    monkeypatch.setattr(COUNT_PATH, counter.act(run=_requeue_then(counter)))
     SyncJob.objects.update(status="ERROR", due_at=None)
     counter.dies_after = 1
     pk = started(0, ids=[record.pk for record in records])
@@ -179,7 +108,7 @@ def test_cancel_stops_at_the_batch_and_what_was_done_stays(counter: Counter, mon
         transaction.on_commit(lambda: work.cancel(pk, by="ops"))
         return counter.run(batch)
 
-    monkeypatch.setattr(f"{__name__}.COUNT", counter.act(run=cancelled_after))
+    monkeypatch.setattr(COUNT_PATH, counter.act(run=cancelled_after))
     assert not work.run(pk, seconds=5)
     assert counts(pk) == ("cancelled", work.BATCH, 0, 0, 2 * work.BATCH)
     assert not work.run(pk, seconds=5) and len(counter.seen) == work.BATCH
@@ -211,7 +140,7 @@ def test_a_row_that_the_database_refuses_fails_alone(counter: Counter, monkeypat
             raise IntegrityError("a constraint")
         return counter.run(batch)
 
-    monkeypatch.setattr(f"{__name__}.COUNT", counter.act(run=refusing))
+    monkeypatch.setattr(COUNT_PATH, counter.act(run=refusing))
     pk = started(3)
     work.run(pk, seconds=5)
     assert counts(pk) == ("done", 2, 0, 1, 0)
@@ -221,7 +150,7 @@ def test_a_lost_connection_fails_no_row(counter: Counter, monkeypatch: Any) -> N
     def lost(batch: Batch) -> Any:
         raise OperationalError("server closed the connection")
 
-    monkeypatch.setattr(f"{__name__}.COUNT", counter.act(run=lost))
+    monkeypatch.setattr(COUNT_PATH, counter.act(run=lost))
     pk = started(3)
     with pytest.raises(OperationalError):
         work.run(pk, seconds=5)
@@ -229,7 +158,7 @@ def test_a_lost_connection_fails_no_row(counter: Counter, monkeypatch: Any) -> N
 
 
 def test_of_two_operations_over_the_same_rows_the_older_acts(counter: Counter, monkeypatch: Any) -> None:
-    monkeypatch.setattr(f"{__name__}.COUNT", counter.act(watch=counter.watch))
+    monkeypatch.setattr(COUNT_PATH, counter.act(watch=counter.watch))
     first, second = started(3), started(5)
     work.run(second, seconds=5)
     assert counter.seen == [4, 5] and counts(second) == ("done", 2, 3, 0, 0)
@@ -282,7 +211,7 @@ def test_a_right_that_is_taken_away_ends_the_act_in_the_middle(monkeypatch: Any)
 
 def test_rights_are_those_of_the_moment(counter: Counter, monkeypatch: Any) -> None:
     pk = started(3)
-    monkeypatch.setattr(f"{__name__}.COUNT", counter.act(scope=lambda user, ids: {2}))
+    monkeypatch.setattr(COUNT_PATH, counter.act(scope=lambda user, ids: {2}))
     work.run(pk, seconds=5)
     assert counts(pk) == ("done", 1, 2, 0, 0)
     later = started(2)
@@ -295,109 +224,6 @@ def test_an_act_that_is_not_known_any_more_stops_the_operation(counter: Counter)
     pk = started(2, act="tests.gone")
     work.run(pk, seconds=5)
     assert counts(pk) == ("stopped", 0, 0, 0, 2)
-
-
-# --- ramps
-
-
-@pytest.fixture
-def ramp(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> Counter:
-    """Let the counting act be watched, and look again without a pause."""
-    monkeypatch.setattr(f"{__name__}.COUNT", counter.act(watch=counter.watch))
-    monkeypatch.setattr(work, "LOOK_AGAIN_S", 0)
-    return counter
-
-
-def well(counter: Counter, *ids: int) -> None:
-    counter.fates |= dict.fromkeys(ids, RowState.DONE)
-
-
-def test_the_steps_of_a_ramp() -> None:
-    assert (1, *(next_limit(limit) for limit in RAMP)) == (1, 11, 111, None)
-
-
-def test_a_ramp_lets_go_of_more_only_when_all_before_ended_well(ramp: Counter) -> None:
-    pk = started(300, ramp=True)
-    work.run(pk, seconds=5)
-    assert ramp.seen == [1]
-    work.run(pk, seconds=5)
-    assert ramp.seen == [1], "the first is still under way"
-    well(ramp, 1)
-    work.run(pk, seconds=5)
-    assert len(ramp.seen) == 11
-    well(ramp, *range(2, 11))  # one of ten is missing
-    work.run(pk, seconds=5)
-    assert len(ramp.seen) == 11
-    well(ramp, 11)
-    work.run(pk, seconds=5)
-    assert len(ramp.seen) == 111
-    well(ramp, *range(12, 112))
-    work.run(pk, seconds=5)
-    assert len(ramp.seen) == 300 and counts(pk)[0] == "running"
-    well(ramp, *range(112, 301))
-    work.run(pk, seconds=5)
-    assert counts(pk) == ("done", 300, 0, 0, 0)
-
-
-def test_a_ramp_stops_at_the_first_failure_and_says_why(ramp: Counter) -> None:
-    pk = started(50, ramp=True)
-    work.run(pk, seconds=5)
-    ramp.fates[1] = RowState.FAILED
-    work.run(pk, seconds=5)
-    assert counts(pk) == ("stopped", 0, 0, 1, 49)
-    assert BulkOperation.objects.get(pk=pk).reason == "1 of 1 let go so far failed: 503 again"
-    assert ramp.seen == [1] and not workers.ring_for_due(NOW())
-    assert work.go_on(pk) and not work.go_on(pk)
-    work.run(pk, seconds=5)
-    assert len(ramp.seen) == 50
-    assert work.cancel(pk, by="ops") and counts(pk)[0] == "cancelled"
-
-
-def test_rows_that_are_left_out_are_no_step(ramp: Counter, monkeypatch: Any) -> None:
-    left_out = Result(RowState.SKIPPED, "both sides agree")
-
-    def run(batch: Batch) -> dict[int, Result]:
-        return ramp.run(batch) | {pk: left_out for pk in batch.ids if pk <= 150}
-
-    monkeypatch.setattr(f"{__name__}.COUNT", ramp.act(watch=ramp.watch, run=run))
-    pk = started(300, ramp=True)
-    work.run(pk, seconds=20)
-    assert counts(pk) == ("running", 0, 150, 0, 149), "only one was let go"
-
-
-def test_a_ramp_names_a_cause_that_it_did_not_set_out_to_mend(ramp: Counter, monkeypatch: Any) -> None:
-    found = [acts.Cause("HTTP 503", "/x", 1, new=True), acts.Cause("HTTP 422", "/y", 1)]
-    monkeypatch.setattr(f"{__name__}.COUNT", ramp.act(watch=ramp.watch, causes=lambda ids, parameters: found))
-    pk = started(50, ramp=True)
-    work.run(pk, seconds=5)
-    ramp.fates[1] = RowState.FAILED
-    work.run(pk, seconds=5)
-    reason = BulkOperation.objects.get(pk=pk).reason
-    assert reason == "1 of 1 let go so far failed: 503 again. A new cause appeared: HTTP 503."
-
-
-@pytest.mark.parametrize(
-    ("status", "attempts", "reason", "fate"),
-    [
-        ("SYNCED", 0, "", RowState.DONE),
-        ("PENDING", 0, "", RowState.WAITING),
-        ("RETRY_PENDING", 0, "", RowState.WAITING),
-        ("RETRY_PENDING", 1, "", RowState.FAILED),
-        ("RETRY_PENDING", 1, "worker_died", RowState.WAITING),
-        ("DEAD_LETTER", 4, "", RowState.FAILED),
-        ("VERSION_CONFLICT", 1, "", RowState.FAILED),
-    ],
-)
-def test_how_a_requeued_record_counts(status: str, attempts: int, reason: str, fate: RowState) -> None:
-    [record] = agreed(1)
-    due = NOW() if status in ("PENDING", "RETRY_PENDING") else None
-    SyncJob.objects.filter(pk=record.pk).update(
-        status=status, attempts=attempts, due_at=due, reason=reason, detail="HTTP 503"
-    )
-    gone = record.pk + 1_000
-    assert {pk: seen.state for pk, seen in bulk_acts.how_it_went([record.pk, gone]).items()} == {
-        record.pk: fate, gone: RowState.SKIPPED,
-    }  # fmt: skip
 
 
 # --- at scale

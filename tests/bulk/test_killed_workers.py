@@ -11,7 +11,7 @@ from django.utils import timezone
 from syncportal.bulk import journal, work
 from syncportal.bulk.models import BulkOperation
 from syncportal.sync.models import Event, SyncJob
-from tests.bulk.test_bulk_operations import counts, operation
+from tests.bulk.counting import counts, operation
 from tests.factories import agreed
 
 pytestmark = [pytest.mark.db, pytest.mark.kills]

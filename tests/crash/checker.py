@@ -13,7 +13,8 @@ from typing import Any
 
 from tests.crash import database
 from tests.crash.remote import Author, FakeRemote, Landed
-from tests.crash.world import START, WANTED, Mode, Said, World
+from tests.crash.scenario import START, WANTED, Mode
+from tests.crash.world import Said, World
 
 ABSENT = None
 

@@ -22,7 +22,8 @@ from syncportal.remote.errors import RemoteError
 from syncportal.sync.local import merge_patch
 from tests.crash import checker, matrix
 from tests.crash.checker import Evidence
-from tests.crash.world import WANTED, Base, Scenario, World, variant
+from tests.crash.scenario import WANTED, Scenario, variant
+from tests.crash.world import Base, World
 
 MAX_ATTEMPTS = 10
 

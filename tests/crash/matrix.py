@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from tests.crash.checker import violations
 from tests.crash.remote import READ_FAULTS, WRITE_FAULTS, Fault, ThirdParty
-from tests.crash.world import AT_END, MODES, OBJECTS, Base, Scenario, World, variant
+from tests.crash.scenario import AT_END, MODES, OBJECTS, Scenario, variant
+from tests.crash.world import Base, World
 
 WEIGHTS = {"replace": 6, "merge": 5, "mute": 3, "parallel": 4, "no bump": 2, "merge, no bump": 2, "unconditional": 2,
            "unconditional merge": 2}  # fmt: skip

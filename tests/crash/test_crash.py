@@ -8,7 +8,8 @@ import pytest
 from tests.crash import matrix
 from tests.crash.matrix import Tally
 from tests.crash.remote import Fault, ThirdParty
-from tests.crash.world import Base, Scenario, prepared
+from tests.crash.scenario import Scenario
+from tests.crash.world import Base, prepared
 
 SHARDS = 12
 SAMPLED = 6_444

@@ -12,7 +12,8 @@ from tests.crash import database
 from tests.crash.checker import violations
 from tests.crash.points import Crash
 from tests.crash.remote import Fault, ThirdParty
-from tests.crash.world import AT_END, MODES, OBJECTS, Base, Scenario, World
+from tests.crash.scenario import AT_END, MODES, OBJECTS, Scenario
+from tests.crash.world import Base, World
 
 CALLS = st.integers(0, 15)
 FIELDS = st.sampled_from(("x", "y", "z"))

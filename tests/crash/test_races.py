@@ -11,7 +11,8 @@ from tests.crash import matrix
 from tests.crash.checker import violations
 from tests.crash.matrix import STRONG, Tally
 from tests.crash.remote import Fault
-from tests.crash.world import Base, Scenario, World, prepared
+from tests.crash.scenario import Scenario
+from tests.crash.world import Base, World, prepared
 
 FAULTS = ((), ((3, Fault.REJECTED),), ((2, Fault.APPLIED_TIMEOUT),), ((3, Fault.DELAYED),))
 

@@ -4,7 +4,7 @@ Everything runs on this thread: the pool is inline, time is a virtual clock, doo
 """
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -28,68 +28,13 @@ from syncportal.sync.records import RecordState
 from syncportal.sync.states import Intent
 from tests.crash import database
 from tests.crash.points import Crash, Tracker
-from tests.crash.remote import Call, FakeClient, FakeRemote, Fault, Stored, ThirdParty
+from tests.crash.remote import FakeClient, FakeRemote, Stored, ThirdParty
+from tests.crash.scenario import BY_NAME, MODES, OBJECTS, START, WANTED, Mode, Scenario
 
 T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 SETTLE_S = 30.0
-OBJECTS = ("A", "B", "C", "D", "E")
-START = {"x": 1, "y": 1, "z": 1}
-WANTED: Mapping[str, dict[str, Any]] = {
-    "A": {"x": "ours-A"},
-    "B": {"x": "ours-B", "z": None},
-    "C": {"x": "ours-C", "new": "ours-C"},
-    "D": {"x": "ours-D"},
-    "E": {"x": "ours-E"},
-}
 SCHEMA = {"type": "object", "properties": {"id": {"type": "string"}, "version": {"type": "integer"}, "x": {}, "y": {}}}
 MAX_ROUNDS = 80
-
-
-@dataclass(frozen=True, slots=True)
-class Mode:
-    """One kind of remote and policy."""
-
-    name: str
-    merge: bool = False
-    conditional: bool = True
-    bumps: bool = True
-    shows: bool = True
-    parallel: int = 1
-
-
-MODES = (
-    Mode("replace"),
-    Mode("merge", merge=True),
-    Mode("mute", shows=False),
-    Mode("parallel", parallel=2),
-    Mode("no bump", bumps=False),
-    Mode("merge, no bump", merge=True, bumps=False),
-    Mode("unconditional", conditional=False),
-    Mode("unconditional merge", merge=True, conditional=False),
-)
-BY_NAME = {mode.name: mode for mode in MODES}
-AT_END = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """What goes wrong in one run.
-
-    crash and again: numbers of the points at which the request and then the recovery die. race: at this edge of the
-    live request recovery runs to its end. deliver_after: how many calls later a delayed write arrives. between: A's y
-    changes after the reads that run ahead and before the hold; pushed: by a push of our own, so the record has it.
-    """
-
-    mode: str = "replace"
-    steps: int = 2
-    faults: tuple[tuple[int, Fault], ...] = ()
-    thirds: tuple[ThirdParty, ...] = ()
-    deliver_after: int = 1
-    crash: int | None = None
-    again: int | None = None
-    race: int | None = None
-    between: bool = False
-    pushed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,13 +343,3 @@ class World:
 def _time(value: Any) -> datetime:
     found = value if isinstance(value, datetime) else datetime.fromisoformat(value)
     return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def calls_of(world: World) -> Sequence[Call]:
-    """Return the calls that a run made."""
-    return world.remote.calls
-
-
-def variant(scenario: Scenario, **changes: Any) -> Scenario:
-    """Return the scenario with other particulars."""
-    return replace(scenario, **changes)

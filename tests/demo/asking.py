@@ -8,6 +8,8 @@ from typing import Any
 from syncportal.demo import DemoMaster
 
 ACCOUNT = {"name": "New", "email": "new@example.org", "tier": "gold", "active": True}
+ONE = "/accounts/ACC-0001"
+CHANGED = {**ACCOUNT, "city": "Oslo"}
 
 
 @dataclass
@@ -35,3 +37,10 @@ def ask(master: DemoMaster, method: str, path: str, body: Any = None, *, timeout
         return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
     finally:
         connection.close()
+
+
+def put(master: DemoMaster, *, fault: str = "", timeout: float = 0.3, **headers: str) -> Reply:
+    """PUT account 1 under a fault of this request."""
+    if fault:
+        headers["X_Demo_Fault"] = fault
+    return ask(master, "PUT", ONE, CHANGED, timeout=timeout, **headers)

@@ -14,7 +14,8 @@ from syncportal.sync import resolve
 from syncportal.sync.events import Actor
 from syncportal.sync.models import Conflict, Event, SyncJob
 from tests.crash.remote import Fault, ThirdParty
-from tests.crash.world import Base, Scenario, World
+from tests.crash.scenario import Scenario
+from tests.crash.world import Base, World
 
 
 def started(base: Base, **particulars: object) -> World:

@@ -17,7 +17,8 @@ from syncportal.sync import local
 from syncportal.sync.events import Actor
 from syncportal.sync.models import Conflict, Record, SyncJob
 from tests.crash.remote import Fault, ThirdParty
-from tests.crash.world import Base, Scenario, World, prepared
+from tests.crash.scenario import Scenario
+from tests.crash.world import Base, World, prepared
 
 PERSON = Actor("user", label="pat")
 

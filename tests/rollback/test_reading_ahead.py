@@ -16,7 +16,8 @@ from syncportal.sync import records
 from syncportal.sync.models import Record, SyncJob
 from tests.crash.checker import violations
 from tests.crash.remote import Fault
-from tests.crash.world import Base, Scenario, World
+from tests.crash.scenario import Scenario
+from tests.crash.world import Base, World
 from tests.factories import ACCOUNTS, config_of, edit, make_remote, make_resource
 from tests.rollback.scene import ADDRESS, Scene
 

@@ -7,22 +7,13 @@ import pytest
 from syncportal.demo import DemoMaster
 from syncportal.remote.models import Resource
 from syncportal.sync import drain as drains
-from syncportal.sync import pull, refresh, sweep
+from syncportal.sync import pull, sweep
 from syncportal.sync.models import Conflict, Record
 from syncportal.sync.states import Status
-from tests.factories import PERSON, delete, drain, edit, job_of, make_resource, take
+from tests.factories import delete, drain, edit, job_of
+from tests.sync.scene import read
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def resource(master: DemoMaster) -> Resource:
-    return make_resource(master)
-
-
-@pytest.fixture
-def record(master: DemoMaster, resource: Resource) -> Record:
-    return take(master, resource, "ACC-0001")[0]
 
 
 def past_us(record: Record, **fields: Any) -> None:
@@ -41,11 +32,6 @@ def during_settle(monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
         return real(*args, **particulars)
 
     monkeypatch.setattr(drains, "settle", late)
-
-
-def read(record: Record) -> str:
-    resource = Resource.objects.get(pk=record.resource_id)
-    return refresh.refresh(record.pk, resource=resource, actor=PERSON).outcome.value
 
 
 @pytest.mark.db

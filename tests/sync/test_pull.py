@@ -19,11 +19,6 @@ LOGIN = {"kind": "login", "credential": "env:PULL_CREDENTIAL", "token_path": "/n
          "token_pointer": "/token"}  # fmt: skip
 
 
-@pytest.fixture
-def resource(master: DemoMaster) -> Resource:
-    return make_resource(master)
-
-
 def test_a_list_that_keeps_failing_opens_the_breaker_and_tells(master: DemoMaster, resource: Resource) -> None:
     rule = master.faults.add("status", status=500, phase="list")
     running = pull.start(resource)

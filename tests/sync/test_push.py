@@ -26,16 +26,6 @@ from tests.factories import (
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture
-def resource(master: DemoMaster) -> Resource:
-    return make_resource(master)
-
-
-@pytest.fixture
-def record(master: DemoMaster, resource: Resource) -> Record:
-    return take(master, resource, "ACC-0001")[0]
-
-
 @pytest.mark.db
 def test_a_save_is_durable_at_once_and_then_reaches_the_master(master: DemoMaster, record: Record) -> None:
     saved = edit(record, city="Lund")
