@@ -146,6 +146,27 @@ def test_the_page_says_when_people_are_reminded_until_somebody_takes_it_on(world
     assert "Reminder" not in client.get(page).content.decode()
 
 
+def test_in_a_storm_the_page_says_that_the_notice_leaves_with_others(world: World, alert: Alert) -> None:
+    now, values = timezone.now(), {"rule": alert.rule, "kind": "dead_letters", "severity": "warning"}
+    others = [
+        Alert.objects.create(scope_key=f"remote:x{number}", since=now, opened_at=now, seen_at=now, told="open",
+                             told_severity="warning", told_at=now, **values)
+        for number in range(5)
+    ]  # fmt: skip
+    client, page = world.client("ops"), reverse("admin:ops_alert_change", args=[alert.pk])
+    assert "together with other alerts" in client.get(page).content.decode()
+    new = NewDelivery("several", Words("6 alerts at once", "", {}), channel_id=Channel.objects.latest("pk").pk,
+                      gathered_ids=tuple(one.pk for one in [alert, *others]))  # fmt: skip
+    [sent] = outbox.put([new], now=now)
+    assert reverse("admin:ops_delivery_change", args=[sent.pk]) in client.get(page).content.decode()
+    listed = client.get(reverse("admin:ops_delivery_changelist"), {"alert": others[0].pk})
+    assert listed.context["cl"].result_count == 1
+    message = client.get(reverse("admin:ops_delivery_change", args=[sent.pk])).content.decode()
+    assert all(reverse("admin:ops_alert_change", args=[one.pk]) in message for one in [alert, *others])
+    Alert.objects.filter(pk=others[0].pk).update(told_at=now - timedelta(minutes=11))
+    assert "together with other alerts" not in client.get(page).content.decode()
+
+
 def test_an_alert_is_silenced_with_a_reason_for_a_while_and_the_silence_is_ended(world: World, alert: Alert) -> None:
     Silence.objects.all().delete()
     address, client = reverse("admin:ops_alert_silence", args=[alert.pk]), world.client("ops")

@@ -5,7 +5,7 @@ alert, its event, its notices and the taken news are one transaction; an alert t
 alert, opened again; what cannot be judged now neither opens nor ends. Does not: judge or send.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -14,11 +14,20 @@ from django.db.models import Q
 
 from syncportal.kernel.bulk import update_rows
 from syncportal.kernel.tx import atomic_retry
-from syncportal.ops.alerts import channels, holding_back, news, outbox, rule_store, silences, wording
+from syncportal.ops.alerts import (
+    channels,
+    holding_back,
+    news,
+    notices,
+    outbox,
+    rule_store,
+    silences,
+    telling,
+    wording,
+)  # fmt: skip
 from syncportal.ops.alerts.judging import Finding, Judged, Observed, Place, Rule, place_of
-from syncportal.ops.alerts.models import Alert, AlertRule, Channel
+from syncportal.ops.alerts.models import Alert, AlertRule
 from syncportal.ops.alerts.news import News, NewsItem
-from syncportal.ops.alerts.outbox import NewDelivery
 from syncportal.ops.alerts.states import ACKNOWLEDGE, LIVE, AlertState, Message
 from syncportal.ops.alerts.telling import Standing, message_now
 from syncportal.sync import events
@@ -203,39 +212,28 @@ def _fact(kind: Kind, alert: Alert, *, actor: Actor = events.WORKER, **more: Any
 
 def _tell(book: _Book, now: datetime) -> int:
     """Put the notices that are due into the outbox and note what people know then; return how many were due."""
-    due = [(alert, message) for alert in book.all + book.fresh if (message := message_now(standing_of(alert), now=now))]
+    everything = book.all + book.fresh
+    due = [(alert, message) for alert in everything if (message := message_now(standing_of(alert), now=now))]
+    lately = telling.lately_told((alert.told_at for alert in everything), now)
+    due = [(alert, what) for alert, what in due if not telling.waits_for_others(alert.severity, what, lately=lately)]
     ways = channels.usable() if due else []
     if not ways:
         return 0  # somebody will be told as soon as there is a way
-    forgotten = [alert for alert, message in due if message is Message.REMINDER]
-    new = _reminders(forgotten, ways, now) if forgotten else []
+    outbox.put(notices.of(due, ways, lately=lately, now=now), now=now)
     for alert, message in due:
-        if message is Message.REMINDER:
-            alert.told_at = now
-            continue
-        words = wording.of_alert(alert, message, now=now)
-        over = message in (Message.RESOLVED, Message.PASSED)
-        for way in ways:
-            if channels.takes(way, alert.severity) and (way.tells_recovery or message is not Message.RESOLVED):
-                new.append(NewDelivery(message.value, words, channel_id=way.pk, alert_id=alert.pk))
-        alert.told = AlertState.RESOLVED if over else AlertState.OPEN
-        alert.told_at, alert.told_severity = now, alert.severity
-        alert.news, alert.news_count, alert.regression_untold = [], 0, False
+        alert.told_at = now
+        if message is not Message.REMINDER:
+            over = message in (Message.RESOLVED, Message.PASSED)
+            alert.told, alert.told_severity = AlertState.RESOLVED if over else AlertState.OPEN, alert.severity
+            alert.news, alert.news_count, alert.regression_untold = [], 0, False
     update_rows(Alert, [_row(alert) for alert, _ in due])
-    outbox.put(new, now=now)
     return len(due)
 
 
-def _reminders(alerts: Sequence[Alert], ways: Sequence[Channel], now: datetime) -> list[NewDelivery]:
-    """Return one message for each channel about all that nobody has taken on, however many they are."""
-    new = []
-    for way in ways:
-        told = [alert for alert in alerts if channels.takes(way, alert.severity)]
-        if told:
-            about = told[0].pk if len(told) == 1 else None
-            words = wording.of_reminder(told, now=now)
-            new.append(NewDelivery(Message.REMINDER.value, words, channel_id=way.pk, alert_id=about))
-    return new
+def lately_told(now: datetime) -> int:
+    """Return how many alerts people were told of shortly before `now`."""
+    told = Alert.objects.filter(told_at__gt=now - telling.STORM_WITHIN).values_list("told_at", flat=True)
+    return telling.lately_told(told, now)
 
 
 def standing_of(alert: Alert) -> Standing:

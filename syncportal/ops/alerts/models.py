@@ -191,6 +191,7 @@ class Channel(models.Model):
 class Delivery(models.Model):
     """One message on its way over one channel, or by mail to one person.
 
+    `alert`: what it is about, if it is about one; `gathered`: the alerts that it tells of together.
     `resent_at` and `resent_by`: when a person last asked for it to be sent again, and who.
     """
 
@@ -198,6 +199,7 @@ class Delivery(models.Model):
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, null=True, related_name="deliveries")
     person = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, related_name="+")
     alert = models.ForeignKey(Alert, on_delete=models.SET_NULL, null=True, related_name="deliveries")
+    gathered = models.ManyToManyField(Alert, related_name="gathered_in")
     message = models.CharField(max_length=12, choices=Message.choices)
     state = models.CharField(max_length=8, choices=DeliveryState.choices, default=DeliveryState.PENDING)
     subject = models.CharField(max_length=250)

@@ -30,25 +30,37 @@ _BATCH: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class NewDelivery:
-    """A message to a channel or to a person."""
+    """A message to a channel or to a person; about one alert, or about those in `gathered_ids`."""
 
     message: str
     words: Words
     channel_id: int | None = None
     person_id: int | None = None
     alert_id: int | None = None
+    gathered_ids: tuple[int, ...] = ()
 
 
 def put(new: Iterable[NewDelivery], *, now: datetime) -> list[Delivery]:
     """Write deliveries, due at once, in the caller's transaction."""
+    wanted = list(new)
     rows = [
         Delivery(
             channel_id=one.channel_id, person_id=one.person_id, alert_id=one.alert_id, message=one.message,
             subject=one.words.subject[:250], body=one.words.body, payload=one.words.payload, due_at=now, created_at=now,
         )
-        for one in new
+        for one in wanted
     ]  # fmt: skip
-    return Delivery.objects.bulk_create(rows)
+    made = Delivery.objects.bulk_create(rows)
+    pairs = [(row.pk, alert_id) for row, one in zip(made, wanted, strict=True) for alert_id in one.gathered_ids]
+    links = Delivery.gathered.through
+    links.objects.bulk_create([links(delivery_id=row_id, alert_id=alert_id) for row_id, alert_id in pairs])
+    return made
+
+
+def about(alert_id: int) -> Q:
+    """Select the messages that told of an alert, alone or together with others."""
+    together = Delivery.gathered.through.objects.filter(alert_id=alert_id).values("delivery_id")
+    return Q(alert_id=alert_id) | Q(pk__in=together)
 
 
 def claim_due(*, now: datetime, limit: int, skip: Collection[int | None] = ()) -> list[Delivery]:

@@ -43,6 +43,7 @@ class Message(models.TextChoices):
     MORE = "more", "Still open, with news"
     REGRESSION = "regression", "Came back"
     REMINDER = "reminder", "Reminder"
+    SEVERAL = "several", "Several alerts at once"
     RESOLVED = "resolved", "Resolved"
     PASSED = "passed", "Happened and is over"
     DIGEST = "digest", "Daily digest"

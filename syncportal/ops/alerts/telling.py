@@ -2,9 +2,11 @@
 
 Guarantees: at most one notice in `PAUSE` for each alert, recovery included; nothing while it is silenced or held back;
 what was opened is closed: whoever was told of an alert is told of its end. Nobody is told twice of the same thing, but
-reminded of what nobody has taken on.
+reminded of what nobody has taken on. In a storm of different alerts people get few messages: once `STORM` alerts were
+told of within `STORM_WITHIN`, what is not critical waits and then leaves together; what is critical never waits.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -12,6 +14,8 @@ from typing import Final
 from syncportal.ops.alerts.states import LIVE, RANK, AlertState, Message, Severity
 
 PAUSE: Final = timedelta(minutes=30)
+STORM: Final = 5
+STORM_WITHIN: Final = timedelta(minutes=10)
 REMINDED_AFTER: Final[dict[str, timedelta]] = {
     Severity.CRITICAL: timedelta(hours=4),
     Severity.WARNING: timedelta(days=1),
@@ -69,3 +73,13 @@ def message_now(alert: Standing, *, now: datetime) -> Message | None:
     if alert.held_back or not_before(alert, now) > now:
         return None
     return wanted_message(alert, now=now)
+
+
+def lately_told(told: Iterable[datetime | None], now: datetime) -> int:
+    """Return how many alerts people were told of within `STORM_WITHIN`, given when each was told of last."""
+    return sum(at is not None and now - STORM_WITHIN < at <= now for at in told)
+
+
+def waits_for_others(severity: str, message: Message, *, lately: int) -> bool:
+    """Tell whether a notice that is due waits to leave together with others; a reminder is for many anyway."""
+    return lately >= STORM and severity != Severity.CRITICAL and message is not Message.REMINDER

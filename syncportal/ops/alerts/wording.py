@@ -16,12 +16,15 @@ from django.urls import NoReverseMatch, reverse
 from syncportal.kernel.redaction import visible
 from syncportal.ops.alerts.kinds import KINDS
 from syncportal.ops.alerts.models import Alert
-from syncportal.ops.alerts.states import RANK, Message
+from syncportal.ops.alerts.states import RANK, Message, Severity
 
 LISTED: Final = 50
+GATHERED: Final = 20
+_GATHERED_NEWS: Final = 3
 _LINE: Final = 200
 _NAME: Final = 80
 _SUBJECT: Final = 200
+_SLACK: Final = 30_000
 _LEADS: Final[dict[str, str]] = {
     Message.MORE: "Still open: ",
     Message.REGRESSION: "Came back: ",
@@ -53,6 +56,11 @@ def link(name: str, pk: int | None = None) -> str:
         return ""
 
 
+def is_over(message: Message) -> bool:
+    """Tell whether a notice tells of an end."""
+    return message in (Message.RESOLVED, Message.PASSED)
+
+
 def of_alert(alert: Alert, message: Message, *, now: datetime) -> Words:
     """Word one notice of an alert."""
     kind = KINDS[alert.kind]
@@ -65,8 +73,8 @@ def of_alert(alert: Alert, message: Message, *, now: datetime) -> Words:
         lines.append(f"It was resolved before and came back {_time(alert.reopened_at or alert.opened_at)}.")
     if alert.resolved_at is not None:
         lines.append(f"Over since {_time(alert.resolved_at)}.")
-    lines += _news(alert.news, alert.news_count)
-    if message not in (Message.RESOLVED, Message.PASSED):
+    lines += ["", *_news(alert, most=LISTED)] if alert.news_count else []
+    if not is_over(message):
         lines += ["", f"What the system does: {kind.system}", f"What you can do: {kind.person}"]
     page = link("admin:ops_alert_change", alert.pk)
     lines += ["", page] if page else []
@@ -83,10 +91,7 @@ def of_reminder(alerts: Sequence[Alert], *, now: datetime) -> Words:
         subject = f"Reminder: {number:,} alerts are open and nobody has taken them on"
     lines = ["Open, and nobody has taken it on:" if number == 1 else "Open, and nobody has taken them on:"]
     for alert in ordered[:LISTED]:
-        page = link("admin:ops_alert_change", alert.pk)
-        lines += ["", flat(f"- {alert.get_severity_display()}: {_about(alert)}", 2 * _NAME)]
-        lines += [f"  {flat(alert.summary, _LINE)}", f"  Since {_time(alert.since)}."]
-        lines += [f"  {page}"] if page else []
+        lines += _item(alert)
     lines += [f"... and {number - LISTED:,} more."] if number > LISTED else []
     lines += ["", "Acknowledge what you are on: it is not reminded of then, and resolves itself when it is over."]
     shown = [_shape(alert) for alert in ordered[:LISTED]]
@@ -95,28 +100,58 @@ def of_reminder(alerts: Sequence[Alert], *, now: datetime) -> Words:
     return Words(subject, "\n".join(lines), payload)
 
 
+def of_several(told: Sequence[tuple[Alert, Message]], *, now: datetime) -> Words:
+    """Word one message for notices of different alerts, in the order they are given; at most `GATHERED` are named."""
+    number, listed = len(told), told[:GATHERED]
+    going_on = [alert.severity for alert, message in told if not is_over(message)]
+    warnings = going_on.count(Severity.WARNING)
+    counts = [(going_on.count(Severity.CRITICAL), "critical"), (warnings, "warning" if warnings == 1 else "warnings"),
+              (going_on.count(Severity.INFO), "for information")]  # fmt: skip
+    parts = [f"{count:,} {label}" for count, label in counts if count]
+    parts += [f"{number - len(going_on):,} over"] if len(going_on) < number else []
+    subject = f"{number:,} alerts at once: {', '.join(parts)}"
+    lines = [f"{number:,} alerts at once: {', '.join(parts)}. One cause may be behind many of them."]
+    for alert, message in listed:
+        lines += _item(alert, lead=_LEADS.get(message, ""))
+    lines += ["", f"... and {number - len(listed):,} more."] if number > len(listed) else []
+    page = link("admin:ops_alert_changelist")
+    lines += ["", f"All alerts: {page}"] if page else []
+    shown = [{"message": message.value, **_shape(alert)} for alert, message in told]
+    payload = {"event": "alert.several", "message": Message.SEVERAL.value, "at": _stamp(now), "count": number,
+               "alerts": shown}  # fmt: skip
+    return Words(subject, "\n".join(lines), payload)
+
+
+def _item(alert: Alert, *, lead: str = "") -> list[str]:
+    """Return an alert as one of many in a message, with the first of its news."""
+    page = link("admin:ops_alert_change", alert.pk)
+    lines = ["", flat(f"- {lead}{alert.get_severity_display()}: {_about(alert)}", 2 * _NAME)]
+    lines += [f"  {flat(alert.summary, _LINE)}", f"  Since {_time(alert.since)}."]
+    lines += [f"  {line}" for line in _news(alert, most=_GATHERED_NEWS, reasons=False)]
+    return lines + ([f"  {page}"] if page else [])
+
+
 def _about(alert: Alert) -> str:
     label = KINDS[alert.kind].label
     return f"{label}: {flat(alert.scope_name, _NAME)}" if alert.scope_key != "all" else label
 
 
-def _news(news: Sequence[Mapping[str, Any]], count: int) -> list[str]:
-    lines = [""] if count else []
-    for item in news[:LISTED]:
+def _news(alert: Alert, *, most: int, reasons: bool = True) -> list[str]:
+    lines, listed = [], alert.news[:most]
+    for item in listed:
         where, what = flat(str(item.get("where") or "?"), _NAME), flat(str(item.get("what") or "?"), _NAME)
-        why = flat(str(item.get("why") or ""), _LINE)
+        why = flat(str(item.get("why") or ""), _LINE) if reasons else ""
         lines.append(f"- {where}: {what}")
         lines += [f"  {why}"] if why else []
         lines += [f"  {settings.PUBLIC_URL}{item['path']}"] if item.get("path") else []
-    if count > min(len(news), LISTED):
-        lines.append(f"... and {count - min(len(news), LISTED):,} more.")
+    if alert.news_count > len(listed):
+        lines.append(f"... and {alert.news_count - len(listed):,} more.")
     return lines
 
 
 def _payload(alert: Alert, message: Message, *, now: datetime) -> dict[str, Any]:
-    over = message in (Message.RESOLVED, Message.PASSED)
     return {
-        "event": "alert.resolved" if over else "alert.opened",
+        "event": "alert.resolved" if is_over(message) else "alert.opened",
         "message": message.value,
         "at": _stamp(now),
         "alert": _shape(alert),
@@ -152,7 +187,7 @@ def of_test(channel_name: str, *, by: str, now: datetime) -> Words:
 def slack_text(subject: str, body: str) -> str:
     """Return a message in which Slack finds no markup, mention or link of somebody else's."""
     text = f"{subject}\n{body}"
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")[:10_000]
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")[:_SLACK]
 
 
 def webhook_body(uid: str, payload: Mapping[str, Any]) -> bytes:

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from syncportal.kernel.clock import db_now
-from syncportal.ops.alerts import alert_store, channels, rights, silences, telling
+from syncportal.ops.alerts import alert_store, channels, outbox, rights, silences, telling
 from syncportal.ops.alerts.kinds import KINDS
 from syncportal.ops.alerts.models import Alert, Delivery
 from syncportal.ops.alerts.silences import Match, SilenceInvalid
@@ -91,7 +91,7 @@ def _page(request: HttpRequest, alert: Alert) -> HttpResponse:
     now = db_now()
     kinds = (Kind.ALERT_OPENED, Kind.ALERT_RESOLVED, Kind.ALERT_ACKNOWLEDGED)
     told = Event.objects.filter(kind__in=kinds, at__gte=alert.opened_at, data__alert=alert.pk).select_related("actor")
-    deliveries = Delivery.objects.filter(alert=alert).select_related("channel", "person").order_by("-id")[:DELIVERIES]
+    deliveries = Delivery.objects.filter(outbox.about(alert.pk)).select_related("channel", "person")
     quiet = silences.silence_of(
         alert.kind, remote_id=alert.remote_id, resource_id=alert.resource_id, among=silences.active(now)
     )
@@ -102,7 +102,7 @@ def _page(request: HttpRequest, alert: Alert) -> HttpResponse:
         "severity": severity_badge(alert.severity),
         "live": alert.state in LIVE,
         "leads": leads_of(alert),
-        "deliveries": [(row, delivery_badge(row)) for row in deliveries],
+        "deliveries": [(row, delivery_badge(row)) for row in deliveries.order_by("-id")[:DELIVERIES]],
         "next_notice": _next_notice(alert, now),
         "nobody_is_told": not any(channels.takes(way, alert.severity) for way in channels.usable()),
         "silence": quiet,
@@ -131,4 +131,8 @@ def _next_notice(alert: Alert, now: datetime) -> dict[str, Any] | None:
         told = {"label": Message.REMINDER.label, "at": again, "held_back": alert.held_back, "unless": True}
         return told if again is not None else None
     at = telling.not_before(standing, now)
-    return {"label": message.label, "at": at, "waits": at > now, "held_back": alert.held_back}
+    shown = {"label": message.label, "at": at, "waits": at > now, "held_back": alert.held_back}
+    storm = not shown["waits"] and telling.waits_for_others(
+        alert.severity, message, lately=alert_store.lately_told(now)
+    )
+    return shown | {"storm": storm}

@@ -24,6 +24,7 @@ from syncportal.sync.screens.record_filters import number_in
 from syncportal.sync.screens.values import cut, time_tag
 
 Choices = list[tuple[str, str]]
+GATHERED = 100
 
 
 class DeliveryStateFilter(ChoiceFilter):
@@ -78,7 +79,7 @@ class AlertFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         """Keep those about it."""
-        return queryset.filter(alert_id=number_in(self.value())) if self.value() else queryset
+        return queryset.filter(outbox.about(number_in(self.value()))) if self.value() else queryset
 
 
 class DeliveryAdmin(ReadOnlyList):
@@ -168,10 +169,13 @@ def _found(request: HttpRequest, delivery_id: int) -> Delivery:
 def delivery_view(request: HttpRequest, delivery_id: int) -> HttpResponse:
     """Show a delivery with its text; a digest's text is the person's own and is not shown."""
     row = _found(request, delivery_id)
+    gathered = list(row.gathered.order_by("pk")[: GATHERED + 1])
     context = {
         "delivery": row,
         "badge": delivery_badge(row),
         "private": row.person_id is not None and row.person_id != request.user.pk,
+        "gathered": gathered[:GATHERED],
+        "more": len(gathered) > GATHERED,
         "may_act": rights.may_act(request.user),
         "now": db_now(),
         "back": list_query(request),
