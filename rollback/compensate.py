@@ -83,12 +83,14 @@ def run_due(
 ) -> int:
     """Run every due task, one after another, for at most `seconds`; return how many ran.
 
-    Tasks of a remote that is paused, or whose breaker is open, wait without using up attempts.
+    Tasks of a remote that is paused, or whose breaker is open, wait without using up attempts; one without a free slot
+    is waited for once.
     """
     assert_outside_transaction()
     end = time.monotonic() + seconds
     atomic_retry(lambda: _rescue(now=clock()))
     resources: dict[int, Resource] = {}
+    full: set[int] = set()
     ran = 0
     for task_id in journal.due_tasks(now=clock(), limit=limit, blocked=limits.blocked(clock())):
         if time.monotonic() > end - settings.CALL_TOTAL_S:
@@ -97,11 +99,14 @@ def run_due(
         if resource_id not in resources:
             resources[resource_id] = Resource.objects.select_related("remote").get(pk=resource_id)
         resource = resources[resource_id]
+        if resource.remote_id in full:
+            continue
         try:
             client = client_of(resource)
             with slots(client.spec.remote, client, want=1):
                 run_task(task_id, client, deadline=Deadline(settings.CALL_TOTAL_S), clock=clock)
         except NoSlot:
+            full.add(resource.remote_id)
             continue
         except (Misconfiguration, RemoteError) as error:
             atomic_retry(partial(_cannot_start, task_id, error.detail, clock))

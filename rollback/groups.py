@@ -67,20 +67,30 @@ def carry_out(
     snapshots: Snapshots,
     budget: Budget,
     pool: Executor,
+    keep: Callable[[int], None] = lambda most: None,
     clock: Callable[[], datetime] = db_now,
 ) -> None:
-    """Carry out every group of a request just accepted. clients: by resource id, prepared outside any transaction."""
+    """Carry out every group of a request just accepted. clients: by resource id, prepared outside any transaction.
+
+    keep: see `service.carry_out`; from then on at most as many calls are under way as one group's policy allows.
+    """
     assert_outside_transaction()
-    _CarryOut(clients, budget=budget, pool=pool, clock=clock).run(accepted, snapshots)
+    _CarryOut(clients, budget=budget, pool=pool, keep=keep, clock=clock).run(accepted, snapshots)
 
 
 class _CarryOut:
     """One request's forward phase, decisions and inline undo."""
 
     def __init__(
-        self, clients: Mapping[int, Client], *, budget: Budget, pool: Executor, clock: Callable[[], datetime]
+        self,
+        clients: Mapping[int, Client],
+        *,
+        budget: Budget,
+        pool: Executor,
+        keep: Callable[[int], None],
+        clock: Callable[[], datetime],
     ) -> None:
-        self.clients, self.budget, self.pool, self.clock = clients, budget, pool, clock
+        self.clients, self.budget, self.pool, self.keep, self.clock = clients, budget, pool, keep, clock
         self.specs = {resource_id: client.spec for resource_id, client in clients.items()}
 
     def run(self, accepted: Accepted, snapshots: Snapshots) -> None:
@@ -154,6 +164,7 @@ class _CarryOut:
             ]
             journal.keep_snapshots(snapshots, now=now)
             live.append(running)
+        self.keep(max((running.lanes.width for running in live), default=1))
         return live
 
     # --- applying

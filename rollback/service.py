@@ -1,6 +1,7 @@
 """The one entry for a grouped update: from the request's JSON to rows that say what became of it."""
 
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -98,12 +99,14 @@ def _with_slots(
     for client in clients.values():
         remotes.setdefault(client.spec.remote.remote_id, []).append(client)
     steps = sum(len(group.steps) for group in planned.groups)
+    holder = uuid.uuid4().hex
     with ExitStack() as stack:
         granted = []
         for _, its in sorted(remotes.items()):  # the same order in every request, so that none waits for another
             while True:
                 try:
-                    granted.append(stack.enter_context(slots(its[0].spec.remote, *its, want=min(THREADS, steps))))
+                    lease = slots(its[0].spec.remote, *its, want=min(THREADS, steps), holder=holder)
+                    granted.append(stack.enter_context(lease))
                     break
                 except NoSlot as refused:
                     blocked = limits.blocked(db_now())
@@ -120,7 +123,12 @@ def _with_slots(
             initargs=(correlation.current(),),
         )
         stack.callback(pool.shutdown, cancel_futures=True)  # a request that is refused has no more use for its reads
-        accepted = carry_out(planned, resources, look, clients, actor=actor, budget=budget, pool=pool)
+
+        def keep(most: int) -> None:
+            for remote_id in remotes if most < max(granted) else ():
+                limits.shrink(remote_id, holder=holder, slots=most)
+
+        accepted = carry_out(planned, resources, look, clients, actor=actor, budget=budget, pool=pool, keep=keep)
     return Performed(accepted.request, replayed=not accepted.fresh)
 
 
@@ -133,12 +141,16 @@ def carry_out(
     actor: Actor,
     budget: Budget,
     pool: Executor,
+    keep: Callable[[int], None] = lambda most: None,
     clock: Callable[[], datetime] = db_now,
 ) -> accept.Accepted:
-    """Begin to read, store and hold everything or nothing, and carry it out; see `accept.accept` for refusals."""
+    """Begin to read, store and hold everything or nothing, and carry it out; see `accept.accept` for refusals.
+
+    keep: gives back the slots beyond so many, once everything is read; part of the transaction that keeps what was.
+    """
     snapshots = Snapshots(clients, budget, pool)
     snapshots.begin(planned, resources, free=look.free)
     accepted = accept.accept(planned, resources, actor=actor)
     if accepted.fresh:
-        groups.carry_out(accepted, clients, snapshots=snapshots, budget=budget, pool=pool, clock=clock)
+        groups.carry_out(accepted, clients, snapshots=snapshots, budget=budget, pool=pool, keep=keep, clock=clock)
     return accepted

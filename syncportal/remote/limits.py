@@ -25,7 +25,8 @@ from syncportal.remote.knobs import BreakerSpec
 from syncportal.remote.models import Breaker, Gate, Remote, SlotLease
 
 __all__ = ["Blocked", "BreakerChange", "CallResult", "Grant", "UNLIMITED", "blocked", "extend", "lease", "pause",
-           "probe_result", "record_check", "release", "report", "resume", "try_probe", "why_shut"]  # fmt: skip
+           "probe_result", "record_check", "release", "report", "resume", "shrink", "try_probe",
+           "why_shut"]  # fmt: skip
 
 UNLIMITED: Final = 1_000_000
 PROBE_S: Final = 15.0
@@ -77,7 +78,7 @@ def lease(
     Grants at most `want` slots and what other live leases leave of `cap`; tokens are shared in proportion to the slots.
     `unspent` gives tokens of the last grant back, or, below zero, owes calls beyond it. `most` leaves tokens to
     others. While blocked, a lease already held stays until it expires. One that `waits` and gets none is counted in the
-    grants of the others for a few seconds, so that they can make room.
+    grants of the others for a few seconds, so that they can make room; those that wait share what is free.
     """
     return atomic_retry(
         lambda: _lease(
@@ -122,7 +123,8 @@ def _lease(
         leases.filter(pk__in=over, expires_at__lte=now).delete()
     live = [row.slots for row in rows.values() if row.expires_at > now]
     others, waiting = sum(live), live.count(0)
-    slots = max(0, min(want, cap - others))
+    share = 1 + waiting if waits else 1
+    slots = max(0, min(want, -((others - cap) // share)))
     if slots == 0:
         _give_back(remote_id, unspent)
         _wish(leases, remote_id=remote_id, holder=holder, waits=waits, now=now)
@@ -179,6 +181,11 @@ def extend(remote_id: int, *, holder: str, now: datetime, ttl_s: float = 30.0) -
         ),
         durable=False,
     )
+
+
+def shrink(remote_id: int, *, holder: str, slots: int) -> None:
+    """Give back what a lease holds beyond `slots`; may be part of a larger transaction, as it waits for no other."""
+    SlotLease.objects.filter(remote_id=remote_id, holder=holder, slots__gt=slots).update(slots=slots)
 
 
 def release(holder: str, *, remote_id: int, unspent: int = 0) -> None:

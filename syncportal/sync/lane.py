@@ -65,6 +65,7 @@ class Lane:
     stop_at: float
     finished: "Finished[tuple[Lane, Outcome]]"
     slots: int = 0
+    undivided: int = 0
     tokens: int = 0
     blocked: bool = False
     running: int = 0
@@ -107,6 +108,7 @@ class Lane:
         )
         self.renewed_at = time.monotonic()
         self.waiting = grant.waiting
+        self.undivided = self.undivided if grant.waiting else grant.slots
         # Fewer calls first, and a smaller lease when they have ended: no slot is given away that is still in use.
         self.slots, self.tokens = min(grant.slots, self._room(cap)), grant.tokens
         self.blocked = bool(grant.blocked) and grant.blocked != "rate"
@@ -126,8 +128,9 @@ class Lane:
         return self.tokens if self.remote.limits.per_second else 0
 
     def _room(self, cap: int) -> int:
-        """Return the slots to use: all of them, less one for everybody who waits beside us, but half at least."""
-        return cap - min(self.waiting, max(1, cap // 2))
+        """Return the slots to use: all, or those held when nobody waited, less one for each who waits, half at most."""
+        most = self.undivided or cap
+        return most - min(self.waiting, max(1, most // 2)) if self.waiting else cap
 
     def _hand_back(self, now: datetime) -> None:
         """Give claims that have not started back unsent: there is no slot, or no time, for them any more."""

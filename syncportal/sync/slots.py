@@ -32,13 +32,13 @@ class Counting(Protocol):
 
 
 @contextmanager
-def slots(remote: RemoteSpec, *clients: Counting, want: int, wait_s: float = WAIT_S) -> Iterator[int]:
+def slots(remote: RemoteSpec, *clients: Counting, want: int, wait_s: float = WAIT_S, holder: str = "") -> Iterator[int]:
     """Lease up to `want` slots for the block and yield how many calls may start (at least 1); raises NoSlot.
 
     What the clients send in the block is paid from the remote's rate. Where all slots are in use, or the rate allows no
-    call yet, it waits for at most `wait_s`: never in a transaction.
+    call yet, it waits for at most `wait_s`: never in a transaction. holder: the lease's name for `limits.shrink`.
     """
-    holder = uuid.uuid4().hex
+    holder = holder or uuid.uuid4().hex
     give_up = time.monotonic() + wait_s
     before, granted = sum(client.sent for client in clients), 0
     try:

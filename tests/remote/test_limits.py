@@ -67,6 +67,22 @@ def test_a_lowered_concurrency_takes_effect_at_the_next_renewal(remote):
     assert lease(remote, "a", want=4, cap=5).slots == 1
 
 
+def test_those_who_wait_share_what_becomes_free(remote):
+    lease(remote, "drain", want=8)
+    for name in ("a", "b", "c"):
+        assert lease(remote, name, want=8, waits=True).slots == 0
+    limits.release("drain", remote_id=remote)
+    assert [lease(remote, name, want=8, waits=True).slots for name in ("a", "b", "c", "d")] == [3, 3, 2, 0]
+
+
+def test_a_lease_can_give_back_a_part_and_never_grows_by_it(remote):
+    lease(remote, "a", want=6)
+    limits.shrink(remote, holder="a", slots=2)
+    limits.shrink(remote, holder="a", slots=4)
+    assert SlotLease.objects.get().slots == 2
+    assert lease(remote, "b", want=8).slots == 6
+
+
 # --- rate -------------------------------------------------------------------------------------------------------------
 
 

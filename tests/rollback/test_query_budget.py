@@ -44,8 +44,8 @@ def counted() -> Iterator[tuple[list[str], list[str]]]:
 @pytest.mark.parametrize(
     ("steps", "parallel", "statements", "commits"),
     [
-        (2, 1, 31, 6),  # slots; accepted and held; snapshots, 1 sent; 1 applied, 2 sent; decided; slots given back
-        (10, 1, 47, 14),  # two statements and one commit more for every further step
+        (2, 1, 32, 6),  # slots; accepted, held; snapshots, 1 sent, a slot back; 1 applied, 2 sent; decided; slots back
+        (10, 1, 48, 14),  # two statements and one commit more for every further step
         (10, 4, 31, 6),  # a wave of 4 is written ahead while 4 are under way
         (10, 16, 29, 5),  # all are written ahead with the snapshots
     ],

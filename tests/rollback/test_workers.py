@@ -1,5 +1,6 @@
 """Compensations reach a worker: rung for when due, worked off without a pool, quiet while a remote is blocked."""
 
+from contextlib import AbstractContextManager
 from datetime import timedelta
 
 import pytest
@@ -19,7 +20,9 @@ from syncportal.ops.supervisor import PoolNews
 from syncportal.remote import limits
 from syncportal.remote.errors import Misconfiguration
 from syncportal.remote.models import Resource
+from syncportal.remote.spec import RemoteSpec
 from syncportal.sync.models import Record
+from syncportal.sync.slots import NoSlot
 from tests.rollback.scene import ADDRESS, Scene
 
 pytestmark = [pytest.mark.db, pytest.mark.django_db(transaction=True)]
@@ -72,6 +75,28 @@ def test_tasks_of_a_blocked_remote_do_not_stand_in_the_way_of_others(scene: Scen
     assert len(journal.due_tasks(now=now, limit=1)) == 1
     assert journal.due_tasks(now=now, limit=1, blocked={scene.resource.remote_id}) == []
     assert len(journal.due_tasks(now=now, limit=1, blocked={scene.resource.remote_id + 1})) == 1
+
+
+def test_a_remote_without_a_free_slot_is_waited_for_once_whatever_waits_there(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.records("ACC-0001", "ACC-0002", "ACC-0003")
+    scene.break_write("ACC-0003")
+    scene.master.faults.add("status", status=503, phase="write", apply=True, object_id="ACC-0001", skip=1, times=1)
+    scene.master.faults.add("status", status=503, phase="write", apply=True, object_id="ACC-0002", skip=1, times=1)
+    scene.caller("owner").post(ADDRESS, scene.body("ACC-0001", "ACC-0002", "ACC-0003"))
+    CompensatingTask.objects.update(next_attempt_at=F("created_at"))
+    assert len(journal.due_tasks(now=db_now(), limit=9)) == 2
+    asked: list[int] = []
+
+    def full(remote: RemoteSpec, *clients: Client, want: int) -> AbstractContextManager[int]:
+        asked.append(remote.remote_id)
+        raise NoSlot
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compensate, "slots", full)
+        assert (workers.work(seconds=20), asked) == (0, [scene.resource.remote_id])
+    assert workers.work(seconds=20) == 2
 
 
 def test_a_remote_that_cannot_be_called_at_all_puts_the_task_off_and_says_why(scene: Scene) -> None:

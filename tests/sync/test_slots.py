@@ -103,6 +103,34 @@ def test_a_busy_drain_leaves_a_slot_to_whoever_waits(
     assert (granted, at_once <= concurrency) == (1, True)
 
 
+@pytest.mark.db
+def test_a_drain_beside_another_leaves_a_slot_to_whoever_waits(
+    master: DemoMaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "RENEW_S", 0.1)
+    resource = make_resource(master)
+    master.reset((accounts(40),))
+    names = [row["id"] for row in master.store.spec("accounts").rows]
+    for record in take(master, resource, *names):
+        edit(record, city="Lund")
+    limits.lease(resource.remote_id, holder="another drain", want=2, cap=4, per_second=None, now=timezone.now())
+    master.latency_ms = 50
+
+    def work() -> None:
+        drain()
+        connection.close()
+
+    busy = threading.Thread(target=work)
+    busy.start()
+    while not master.requests():
+        time.sleep(0.01)
+    with slots(spec_for(resource).remote, want=4) as granted:
+        pushed = len(master.writes())
+    assert (granted, pushed < len(names)) == (1, True), "it did not have to wait for the drain's end"
+    busy.join()
+    assert len(master.writes()) == len(names)
+
+
 def limited(master: DemoMaster, per_second: float, **changes: object) -> Resource:
     limit = {"concurrency": 4, "per_second": per_second, "total_timeout_s": 1, "connect_timeout_s": 1}
     return make_resource(make_remote(master.api_url, limits=limit), config_of(ACCOUNTS, **changes))
