@@ -19,7 +19,7 @@ from reconciliation.journal import Progress
 from reconciliation.local_side import Quiet, Snapshot
 from reconciliation.models import Run, Suspect
 from reconciliation.pace import Pace
-from reconciliation.reading import Reading, in_threads, problems_of, read
+from reconciliation.reading import Reading, in_threads, problems_of, read, what_stops
 from reconciliation.scan import NO_ID
 from reconciliation.states import Direction, Kind, State
 from reconciliation.suspect_pages import seen_again
@@ -78,8 +78,10 @@ class Confirm:
         moving = {external_id for external_id, row in before.items() if row.busy}
         readings = self._read([s for s in waiting if s.external_id not in moving], before, pace=pace, until=until)
         failed = {s.external_id: s.tries for s in waiting if (r := readings.get(s.external_id)) and r.later}
-        if failed and len(failed) == len(readings):
-            raise next(r.error for r in readings.values() if r.error is not None)
+        stops = what_stops(readings.values(), last_try=journal.is_last_try(self.run, most=self.spec.most_reads))
+        if stops is not None:
+            raise stops
+        failed = failed if len(failed) < len(readings) else {}  # nothing else can be read: each is unreadable
         settled = [readings[name] for name in readings if failed.get(name, MOST_TRIES) >= MOST_TRIES - 1]
         work = partial(
             self._store, [s for s in waiting if s.external_id in moving or s.external_id in readings], settled, before,

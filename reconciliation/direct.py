@@ -12,7 +12,7 @@ from reconciliation.journal import Progress, Suspicion
 from reconciliation.local_side import LocalRow, Quiet
 from reconciliation.models import Discrepancy, Run
 from reconciliation.pace import Pace
-from reconciliation.reading import Reading, in_threads, read
+from reconciliation.reading import Reading, in_threads, read, what_stops
 from reconciliation.states import Kind, Phase, Scope
 from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import atomic_retry
@@ -46,9 +46,9 @@ class Direct:
         for row in idle:
             if row.external_id in readings:
                 pace.heard(readings[row.external_id].error, record_id=row.record_id)
-        errors = [reading.error for reading in readings.values() if reading.later and reading.error]
-        if errors and len(errors) == len(readings):
-            raise errors[0]
+        stops = what_stops(readings.values(), last_try=journal.is_last_try(self.run, most=self.spec.most_reads))
+        if stops is not None:
+            raise stops
         done = self._in_order(rows, readings)
         spent = round(1000 * (time.monotonic() - begun))
         if done:

@@ -1,7 +1,8 @@
 """One slice of a run, top-down: compare the list or read each object, hold the brake, confirm, end.
 
 Guarantees: a slice ends within its seconds and one call; whatever was killed goes on from the cursor under a new claim;
-an error of the remote leaves the run to go on later, unless asking again would meet the same.
+an error of the remote leaves the run to go on later, unless asking again would meet the same, or met it often enough:
+then what can be concluded without the answer is, and else the run ends.
 Does not: know what started it; `runs.py` starts, `workers.py` rings.
 """
 
@@ -70,16 +71,21 @@ def run_slice(run_id: int, *, seconds: float) -> Sliced:
     except Misconfiguration as problem:
         _fail(run, str(problem))
     except RemoteError as error:
-        worked = is_passing(error)
+        worked = not _may_pass(run, error)
         if worked:
-            journal.leave(run, now=db_now(), problem=error.detail, pause_s=PAUSE_S)
-            worked = False
-        else:
             _fail(run, error.detail)
+        else:
+            journal.leave(run, now=db_now(), problem=error.detail, pause_s=PAUSE_S, failed=error.transient)
     except BaseException:
         journal.leave(run, now=db_now(), pause_s=PAUSE_S)
         raise
     return Sliced(_as_it_stands(run_id), worked)
+
+
+def _may_pass(run: Run, error: RemoteError) -> bool:
+    """Tell whether the run waits and asks again."""
+    last = error.transient and journal.is_last_try(run, most=spec_for(run.resource).most_reads)
+    return is_passing(error) and not last
 
 
 def _as_it_stands(run_id: int) -> Run:
@@ -119,7 +125,7 @@ def _compare_list(run: Run, client: ResourceClient, *, pace: Pace, until: float)
             for taken in Walk(client, lambda: scan.place, pace=pace, until=until).pages():
                 scan.take_page(taken)
         except RemoteError as error:
-            if is_passing(error) or not scan.place.pages:
+            if _may_pass(run, error) or not scan.place.pages:
                 raise
             scan.place.break_off(error)
         if not scan.place.ended:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 
 from reconciliation import states
 from reconciliation.models import Discrepancy
@@ -135,7 +135,7 @@ def want(discrepancy_ids: Iterable[int], *, direction: str, actor: Actor, now: d
     rows = _from(discrepancy_ids, states.FIX.sources).filter(kind__in=possible, wanted_at__isnull=True)
     ids = set(rows.values_list("pk", flat=True))
     Discrepancy.objects.filter(pk__in=ids, wanted_at__isnull=True).update(
-        wanted=direction, wanted_by_id=actor.user_id, wanted_as=actor.kind, wanted_at=now, outcome=""
+        wanted=direction, wanted_by_id=actor.user_id, wanted_as=actor.kind, wanted_at=now, outcome="", tries=0
     )
     return ids
 
@@ -145,9 +145,10 @@ def tried(discrepancy_id: int, *, outcome: str) -> None:
     Discrepancy.objects.filter(pk=discrepancy_id, wanted_at__isnull=False).update(outcome=outcome, **_NO_WISH)
 
 
-def postpone(discrepancy_ids: Iterable[int], *, until: datetime) -> None:
-    """Let wishes wait behind others, because the remote may not be called now."""
-    Discrepancy.objects.filter(pk__in=list(discrepancy_ids), wanted_at__isnull=False).update(wanted_at=until)
+def postpone(discrepancy_ids: Iterable[int], *, why: str, failed: bool = False, until: datetime) -> None:
+    """Let wishes wait behind others and say why. failed: the remote was asked and failed, which is counted."""
+    waiting = Discrepancy.objects.filter(pk__in=list(discrepancy_ids), wanted_at__isnull=False)
+    waiting.update(wanted_at=until, outcome=why, tries=F("tries") + failed)
 
 
 def prune(*, before: datetime, limit: int = 1_000) -> int:

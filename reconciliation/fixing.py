@@ -152,8 +152,8 @@ def work_off(*, seconds: float) -> int:
         wishes = [_wish(row, resource, names) for row in rows if row.resource_id == resource_id]
         try:
             done += _work_off(resource, wishes, until=until)
-        except NoSlot:
-            findings.postpone([wish.row.pk for wish in wishes], until=_later(db_now()))
+        except NoSlot as refused:
+            findings.postpone([wish.row.pk for wish in wishes], why=str(refused), until=_later(db_now()))
         except (Misconfiguration, RemoteError) as error:
             log.warning("repair.impossible", resource=resource.slug, detail=error.detail)
             for wish in wishes:
@@ -179,8 +179,8 @@ def _work_off(resource: Resource, wishes: Sequence[_Wish], *, until: float) -> i
         for reading in readings:
             wish = by_id[reading.external_id]
             pace.heard(reading.error, record_id=wish.row.record_id)
-            if reading.later:
-                findings.postpone([wish.row.pk], until=_later(db_now()))
+            if reading.error is not None and reading.later:
+                _wait_or_give_up(wish, reading.error, most=client.spec.most_reads)
                 continue
             tried += 1
             try:
@@ -188,6 +188,17 @@ def _work_off(resource: Resource, wishes: Sequence[_Wish], *, until: float) -> i
             except NotFixed as refused:
                 findings.tried(wish.row.pk, outcome=str(refused))
     return tried
+
+
+def _wait_or_give_up(wish: _Wish, error: RemoteError, *, most: int) -> None:
+    """Try again later what the remote failed to show, but not for ever; being asked to wait is no failure."""
+    tries = wish.row.tries + error.transient
+    if error.transient and tries >= most:
+        why = f"Not done: the remote could not be read {tries} times in a row. {error.detail} Ask for it again later."
+        findings.tried(wish.row.pk, outcome=why)
+    else:
+        why = f"Waiting, tried {tries} of {most} times: {error.detail}" if error.transient else error.detail
+        findings.postpone([wish.row.pk], why=why, failed=error.transient, until=_later(db_now()))
 
 
 def _later(now: datetime) -> datetime:

@@ -93,7 +93,7 @@ def advance(run: Run, progress: Progress, *, now: datetime, worked_ms: int = 0) 
     """
     changes: dict[str, Any] = {
         "lease_until": now + timedelta(seconds=LEASE_S), "progress_at": now, "worked_ms": F("worked_ms") + worked_ms,
-        "problem": run.problem,
+        "problem": run.problem, "tries": 0,
     }  # fmt: skip
     changes |= {name: F(name) + count for name, count in progress.counts.items()}
     changes["suspected"] = Suspect.objects.filter(run_id=run.pk).count() if progress.counts else F("suspected")
@@ -107,14 +107,20 @@ def advance(run: Run, progress: Progress, *, now: datetime, worked_ms: int = 0) 
         raise Fenced
     for name, count in progress.counts.items():
         setattr(run, name, getattr(run, name) + count)
-    run.phase = progress.phase or run.phase
+    run.tries, run.phase = 0, progress.phase or run.phase
     run.cursor = dict(progress.cursor) if progress.cursor is not None else run.cursor
     run.expected = progress.expected if progress.expected is not None else run.expected
 
 
-def leave(run: Run, *, now: datetime, problem: str | None = None, pause_s: float = 0.0) -> None:
-    """Give the run back; the next slice starts after `pause_s`."""
+def is_last_try(run: Run, *, most: int) -> bool:
+    """Tell whether the remote failed the run so often in a row that nothing waits for another answer."""
+    return run.tries + 1 >= most
+
+
+def leave(run: Run, *, now: datetime, problem: str | None = None, pause_s: float = 0.0, failed: bool = False) -> None:
+    """Give the run back; the next slice starts after `pause_s`. failed: the remote failed it, which is counted."""
     changes: dict[str, Any] = {"lease_until": now + timedelta(seconds=pause_s) if pause_s else None}
+    changes |= {"tries": F("tries") + 1} if failed else {}
     if problem is not None:
         changes["problem"] = problem
     _mine(run).update(**changes)

@@ -1,11 +1,12 @@
 """Single reads of objects from bounded threads: HTTP only, no database.
 
 Owns: `Reading` and how many are made at once. Guarantees: a missing object is looked at twice before it counts as gone;
-nothing starts after the slice's time; one object's failure is that object's. Does not: judge what was read.
+nothing starts after the slice's time; one object's failure is that object's, and nothing waits for it for
+ever. Does not: judge what was read.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TypeVar
@@ -14,13 +15,14 @@ from django.conf import settings
 
 from reconciliation.pace import Pace
 from syncportal.remote.client import Deadline
-from syncportal.remote.errors import Forbidden, Missing, RemoteError, Throttled, Unauthorized
+from syncportal.remote.errors import Forbidden, Missing, RemoteError, ServerFault, Throttled, Unauthorized
 from syncportal.remote.gateway import ResourceClient
 from syncportal.remote.payloads import RemoteObject
 from syncportal.sync.slots import NoSlot
 from syncportal.sync.validation import answer_problems, check_answer
 
 PURPOSE = "reconcile"
+FEW = 20
 FORBIDDEN = (
     "The remote does not let our credential read this object, though it answers other calls. It may be hidden from us "
     "or deleted there; ask whoever runs the remote."
@@ -103,7 +105,21 @@ def _refused_credential(client: ResourceClient, *, deadline: Deadline) -> Remote
 
 def _unsteady() -> RemoteError:
     """The object is there in one answer and missing in the next."""
-    return Throttled("The remote shows the object only now and then.", code="unsteady")
+    return ServerFault("The remote shows the object only now and then.", code="unsteady")
+
+
+def what_stops(readings: Collection[Reading], *, last_try: bool) -> RemoteError | None:
+    """Return the error for which all of these must be read again later; None when they can be judged.
+
+    Where the last try fails a few objects, each of them is unreadable; where it fails more, it is the remote.
+    """
+    errors = [reading.error for reading in readings if reading.later and reading.error is not None]
+    if not errors or len(errors) < len(readings):
+        return None
+    asks_to_wait = next((error for error in errors if not error.transient), None)
+    if asks_to_wait is not None:
+        return asks_to_wait
+    return None if last_try and len(errors) <= FEW else errors[0]
 
 
 def problems_of(shown: RemoteObject, *, client: ResourceClient) -> str:

@@ -122,5 +122,8 @@ def _context(request: HttpRequest, run: Run) -> dict[str, Any]:
         "no_longer_planned": max(0, run.planned - sum(plan.values())) if refusal is None else 0,
         "why_not_apply": str(refusal) if refusal is not None and run.dry_run else "",
         "operator": rights.operates(request.user),
+        "may_repeat": run.state in (RunState.FAILED, RunState.BRAKED, RunState.CANCELLED)
+        and run.scope == Scope.ALL
+        and rights.operates(request.user),
         "address": reverse("admin:reconciliation_run_progress", args=[run.pk]),
     }

@@ -70,6 +70,15 @@ class ResourceSpec:
     stripped: tuple[str, ...] = ()
 
     @property
+    def most_reads(self) -> int:
+        """Return how often in a row a read is tried that nobody waits for.
+
+        First as often as tells that the whole remote is down (its breaker opens then, and no try counts until it
+        answers), then as often as anything else is tried.
+        """
+        return self.remote.breaker.failures + self.policy.max_attempts
+
+    @property
     def create_id(self) -> str:
         """Say who chooses the id of a new object: "server" or "client"."""
         return self.create.id

@@ -374,6 +374,7 @@ class Pull(models.Model):
     busy = models.PositiveBigIntegerField(default=0)
     invalid = models.PositiveBigIntegerField(default=0)
     problem = models.TextField(blank=True)
+    tries = models.PositiveSmallIntegerField(default=0, help_text="How often in a row the next page failed.")
     holder = models.CharField(max_length=64, blank=True)
     lease_until = models.DateTimeField(null=True)
     started_at = models.DateTimeField()

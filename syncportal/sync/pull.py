@@ -2,9 +2,10 @@
 
 Owns Pull. One page at a time, so memory stays constant; the cursor is stored with each page, so a
 pull goes on where it stopped. Only records that agree and are not held are touched; others count
-as busy. Where the remote can list what changed (`modified_since`), a pull asks for that only, from
-the start of the last pull that left nothing out. Nothing is ever deleted because a list did not show
-it; an object that a list shows as deleted is read by itself before anybody is asked.
+as busy. A page that fails again and again ends the pull, which goes on there when somebody asks.
+Where the remote can list what changed (`modified_since`), a pull asks for that only, from the start
+of the last pull that left nothing out. Nothing is ever deleted because a list did not show it;
+an object that a list shows as deleted is read by itself before anybody is asked.
 """
 
 import time
@@ -97,6 +98,25 @@ def request(resource: Resource, *, full: bool = False) -> Pull:
     return pull
 
 
+def may_go_on(pull: Pull | None) -> bool:
+    """Tell whether a pull, the resource's newest, was given up in the middle."""
+    return pull is not None and pull.state == "failed" and bool(pull.cursor)
+
+
+def request_going_on(resource: Resource) -> bool:
+    """Let the newest pull go on in the background where it was given up; False when there is none such."""
+    newest = Pull.objects.filter(resource=resource).order_by("-id").first()
+    if newest is None or not may_go_on(newest):
+        return False
+    given_up = Pull.objects.filter(pk=newest.pk, state="failed")
+    try:
+        begun = given_up.update(state="running", tries=0, problem="", finished_at=None)
+    except IntegrityError:
+        return False  # somebody began another one at the same moment
+    doorbell.ring(PULL)
+    return bool(begun)
+
+
 def run(pull_id: int, *, seconds: float | None = None, progress: Callable[[Pull], None] = lambda pull: None) -> Pull:
     """Pull page by page until the end, or for at most `seconds`; return the Pull as it stands.
 
@@ -112,7 +132,7 @@ def run(pull_id: int, *, seconds: float | None = None, progress: Callable[[Pull]
     try:
         client = call_reports.signed_in(pull.resource)
         if not client.spec.has_list:
-            _finish(pull_id, holder, problem="The resource has no list to pull from.")
+            _end(pull_id, holder, state="done", problem="The resource has no list to pull from.")
             raise PullRefused("The resource has no list: configure `list`, or create records by id.")
         while seconds is None or time.monotonic() - started < seconds:
             pull = Pull.objects.select_related("resource__remote").get(pk=pull_id)
@@ -128,10 +148,10 @@ def run(pull_id: int, *, seconds: float | None = None, progress: Callable[[Pull]
             if page.next is None or looping:
                 break
     except RemoteError as error:
-        _stop(pull_id, holder, error)
+        _stop(pull, holder, error)
         raise
     except Misconfiguration as problem:
-        _fail(pull_id, holder, problem.detail)
+        _end(pull_id, holder, state="failed", problem=problem.detail)
         raise
     except NoSlot as refused:
         raise PullRefused(str(refused)) from None
@@ -159,17 +179,16 @@ def run_waiting(*, seconds: float) -> int:
     return slices
 
 
-def _stop(pull_id: int, holder: str, error: RemoteError) -> None:
-    """Note what is wrong; end the pull for good when trying again would meet the same."""
-    if error.transient or isinstance(error, Throttled | Unauthorized):
-        Pull.objects.filter(pk=pull_id, holder=holder).update(problem=error.detail)
+def _stop(pull: Pull, holder: str, error: RemoteError) -> None:
+    """Note what is wrong; end the pull when trying again would meet the same, or met it often enough."""
+    most, tries = spec_for(pull.resource).most_reads, pull.tries + error.transient
+    if error.transient and tries >= most:
+        problem = f"Given up: the next page failed {tries} times in a row. {error.detail}"
+        _end(pull.pk, holder, state="failed", problem=problem)
+    elif error.transient or isinstance(error, Throttled | Unauthorized):
+        Pull.objects.filter(pk=pull.pk, holder=holder).update(problem=error.detail, tries=tries)
     else:
-        _fail(pull_id, holder, error.detail)
-
-
-def _fail(pull_id: int, holder: str, problem: str) -> None:
-    now = db_now()
-    Pull.objects.filter(pk=pull_id, holder=holder).update(problem=problem, state="failed", finished_at=now)
+        _end(pull.pk, holder, state="failed", problem=error.detail)
 
 
 def _take_over(pull: Pull, holder: str) -> None:
@@ -195,12 +214,12 @@ def _advance(pull: Pull, holder: str, page: Page, counts: PageCounts, *, done: b
     now = db_now()
     changes = {name: F(name) + getattr(counts, name) for name in PageCounts.__slots__}
     moved = Pull.objects.filter(pk=pull.pk, holder=holder, state="running").update(
-        cursor=None if done else page.next, lease_until=now + timedelta(seconds=LEASE_S), **changes
+        cursor=None if done else page.next, lease_until=now + timedelta(seconds=LEASE_S), tries=0, **changes
     )
     if not moved:
         raise PullRefused("Another process took this pull over.")
     if done:
-        _finish(pull.pk, holder, problem=problem)
+        _end(pull.pk, holder, state="done", problem=problem)
 
 
 def prune(now: datetime) -> int:
@@ -213,13 +232,18 @@ def prune(now: datetime) -> int:
     return old.exclude(pk__in=kept).delete()[0]
 
 
-def _finish(pull_id: int, holder: str, *, problem: str) -> None:
-    now = db_now()
-    Pull.objects.filter(pk=pull_id, holder=holder).update(state="done", finished_at=now, problem=problem)
-    pull = Pull.objects.select_related("resource").get(pk=pull_id)
-    data = {name: getattr(pull, name) for name in PageCounts.__slots__} | {"problem": problem}
-    fact = Fact(Kind.PULL_FINISHED, None, pull.resource_id, pull.resource.remote_id, data=data)
-    events.write([fact], now=now)
+def _end(pull_id: int, holder: str, *, state: str, problem: str) -> None:
+    def work() -> None:
+        now = db_now()
+        mine = Pull.objects.filter(pk=pull_id, holder=holder, state="running")
+        if not mine.update(state=state, finished_at=now, problem=problem):
+            return  # another process took it over
+        pull = Pull.objects.select_related("resource").get(pk=pull_id)
+        data = {name: getattr(pull, name) for name in PageCounts.__slots__} | {"state": state, "problem": problem}
+        fact = Fact(Kind.PULL_FINISHED, None, pull.resource_id, pull.resource.remote_id, data=data)
+        events.write([fact], now=now)
+
+    atomic_retry(work)
 
 
 def _take_page(pull: Pull, page: Page, client: ResourceClient, *, asked_at: datetime) -> PageCounts:

@@ -158,6 +158,20 @@ def test_a_pull_runs_in_the_background_and_shows_its_counts(world: World) -> Non
     assert Record.objects.filter(resource=world.resource).count() == 12
 
 
+def test_a_pull_that_was_given_up_goes_on_when_somebody_asks(world: World) -> None:
+    now, address = db_now(), reverse("admin:remote_resource_do", args=[world.resource.pk, "pull-on"])
+    client, problem = world.client("ops"), "Given up: the next page failed 9 times in a row. <b>500</b>"
+    assert "no pull of this resource waits" in client.post(address, follow=True).content.decode()
+    Pull.objects.create(resource=world.resource, state="failed", cursor="5", problem=problem, started_at=now)
+    page = client.get(resource_page(world)).content.decode()
+    assert "Given up</span>" in page and "&lt;b&gt;500" in page and address in page
+    assert address not in world.client("vera").get(resource_page(world)).content.decode()
+    assert world.client("vera").post(address).status_code == 403
+    assert "goes on in the background" in client.post(address, follow=True).content.decode()
+    assert (Pull.objects.get().state, Pull.objects.get().problem) == ("running", "")
+    assert address not in client.get(resource_page(world)).content.decode()
+
+
 def test_a_probe_reads_and_writes_only_with_consent(world: World) -> None:
     client, url = world.client("ops"), resource_page(world)
     client.post(reverse("admin:remote_resource_do", args=[world.resource.pk, "probe"]))

@@ -49,6 +49,16 @@ def of(external_id: str) -> Discrepancy:
     return Discrepancy.objects.get(external_id=external_id)
 
 
+def test_a_run_that_could_not_look_at_everything_is_repeated_with_one_button(apart: World) -> None:
+    run = Run.objects.get()
+    address, button = reverse("admin:reconciliation_run_change", args=[run.pk]), 'id="repeat-run"'
+    assert button not in apart.client("ops").get(address).content.decode()
+    Run.objects.update(state="failed", problem="The page failed.")
+    page = apart.client("ops").get(address).content.decode()
+    assert button in page and f'name="resource" value="{run.resource.slug}"' in page
+    assert button not in apart.client("vera").get(address).content.decode()
+
+
 def test_a_run_shows_what_it_found_and_links_to_exactly_those_rows(apart: World) -> None:
     run, client = Run.objects.get(), apart.client("ops")
     text = client.get(reverse("admin:reconciliation_run_change", args=[run.pk])).content.decode()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from reconciliation import engine, fixing, repairs, runs
+from reconciliation.bulk_acts import how_it_went
 from reconciliation.models import Discrepancy, Run
 from reconciliation.pace import Pace
 from syncportal.demo import DemoMaster, accounts, shifts
@@ -140,3 +141,103 @@ def test_the_slower_of_two_workers_does_not_write_over_what_the_faster_did(big: 
     row.refresh_from_db()
     assert (row.state, row.outcome) == ("fixed", "Take the remote's values: done.")
     assert to_the_end(runs.start(resource, actor=WORKER)).matched == 180
+
+
+def worked_on(run: Run, *, most: int = 40) -> tuple[Run, int]:
+    """Work on a run until it ends, the breaker closing each time; return how many slices that took."""
+    for number in range(1, most):
+        Gate.objects.update(breaker="closed", open_until=None)
+        now = slice_of(run)
+        if now.state != "running":
+            return now, number
+    raise AssertionError("the run does not end")
+
+
+def test_a_page_that_always_fails_holds_the_brake_and_the_rest_is_read_object_by_object(big: DemoMaster) -> None:
+    resource = paged(big)
+    big.delete("accounts", "ACC-0170")
+    big.faults.add("status", status=500, phase="list", skip=1)
+    run, slices = worked_on(runs.start(resource, actor=WORKER))
+    assert (run.state, slices) == ("braked", 9)
+    assert "could not be read to its end" in run.problem and "500" in run.problem
+    assert found(resource) == {"ACC-0170": ("missing_remote", "open")} and run.checked == 180
+
+
+def test_a_list_that_never_shows_a_page_ends_the_run(big: DemoMaster) -> None:
+    big.faults.add("status", status=500, phase="list")
+    run, slices = worked_on(runs.start(paged(big), actor=WORKER))
+    assert (run.state, slices, "500" in run.problem) == ("failed", 9, True)
+    assert Event.objects.get(kind="reconciliation.finished").data["state"] == "failed"
+
+
+def test_an_outage_of_any_length_ends_no_run(big: DemoMaster) -> None:
+    rule = big.faults.add("status", status=503)
+    run = runs.start(paged(big), actor=WORKER)
+    for _ in range(30):
+        assert slice_of(run).state == "running"
+    assert slice_of(run).tries == 5
+    big.faults.remove(rule.number)
+    assert worked_on(run)[0].state == "finished"
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_objects_that_always_fail_are_found_unreadable(big: DemoMaster, listed: bool) -> None:
+    resource = paged(big) if listed else agreed(big, list=None)[0]
+    sick = [f"ACC-000{number}" for number in (1, 2)]
+    for name in sick:
+        big.edit("accounts", name, city="Elsewhere")
+        big.faults.add("status", status=500, phase="detail", object_id=name)
+    run, _ = worked_on(runs.start(resource, actor=WORKER))
+    assert (run.state, run.matched) == ("finished", 178)
+    assert found(resource) == dict.fromkeys(sick, ("invalid_remote", "open"))
+    assert "500" in Discrepancy.objects.first().detail
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_remote_that_shows_no_single_object_ends_the_run(big: DemoMaster, listed: bool) -> None:
+    resource = paged(big) if listed else agreed(big, list=None)[0]
+    for number in range(10, 50):
+        big.edit("accounts", f"ACC-00{number}", city="Elsewhere")
+    big.faults.add("status", status=500, phase="detail")
+    run, slices = worked_on(runs.start(resource, actor=WORKER))
+    assert (run.state, slices, "500" in run.problem) == ("failed", 9, True)
+    assert not Discrepancy.objects.exists()
+
+
+def test_a_repair_whose_object_always_fails_is_given_up_and_can_be_asked_for_again(big: DemoMaster) -> None:
+    resource, _ = agreed(big, policy={"repair": {"data_mismatch": "alert"}})
+    big.edit("accounts", "ACC-0001", city="Elsewhere")
+    reconcile(resource)
+    row = Discrepancy.objects.get()
+    rule = big.faults.add("status", status=500, phase="detail")
+
+    def turn() -> Discrepancy:
+        Discrepancy.objects.filter(wanted_at__isnull=False).update(wanted_at=db_now())
+        fixing.work_off(seconds=5)
+        row.refresh_from_db()
+        return row
+
+    repairs.request([row.pk], direction="take_remote", actor=person())
+    for number in range(1, 9):
+        assert turn().wanted_at is not None and f"tried {number} of 9 times" in row.outcome and "500" in row.outcome
+    assert turn().wanted_at is None and "could not be read 9 times in a row" in row.outcome
+    assert (row.state, how_it_went([row.pk])[row.pk].state) == ("open", "skipped")
+    calls = len(big.requests())
+    assert turn().state == "open" and len(big.requests()) == calls, "it is not tried any more"
+    big.faults.remove(rule.number)
+    assert repairs.request([row.pk], direction="take_remote", actor=person()).ids
+    assert turn().state == "fixed"
+
+
+def test_a_repair_that_may_not_be_tried_now_waits_and_says_why(big: DemoMaster) -> None:
+    resource, _ = agreed(big, policy={"repair": {"data_mismatch": "alert"}})
+    big.edit("accounts", "ACC-0001", city="Elsewhere")
+    reconcile(resource)
+    row = Discrepancy.objects.get()
+    limits.pause(resource.remote_id, reason="person", detail="", now=db_now())
+    repairs.request([row.pk], direction="take_remote", actor=person())
+    for _ in range(12):
+        Discrepancy.objects.update(wanted_at=db_now())
+        fixing.work_off(seconds=5)
+    row.refresh_from_db()
+    assert row.wanted_at is not None and "paused" in row.outcome and row.tries == 0

@@ -5,9 +5,10 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from syncportal.demo import DemoMaster
+from syncportal.demo import DemoMaster, accounts, shifts
 from syncportal.remote.errors import Forbidden, Misconfiguration, ServerFault
 from syncportal.remote.models import Gate, Resource
+from syncportal.remote.spec import spec_for
 from syncportal.sync import pull, refresh, retention, transitions
 from syncportal.sync.models import Event, Pull, Record, SyncJob
 from syncportal.sync.pull import PullRefused
@@ -118,3 +119,63 @@ def test_old_pulls_are_forgotten_but_never_what_the_next_builds_on(master: DemoM
     retention.prune(now + timedelta(days=91))
     left = list(Pull.objects.order_by("pk").values_list("pk", flat=True))
     assert (len(left), left[0], left[-1]) == (21, whole.pk, running.pk)
+
+
+def turn(*, breaker_closes: bool = True) -> Pull:
+    """Let the worker take a turn after its pause; a remote that answers its probe closes its breaker."""
+    Pull.objects.update(lease_until=None)
+    if breaker_closes:
+        Gate.objects.update(breaker="closed", open_until=None)
+    pull.run_waiting(seconds=5)
+    return Pull.objects.get()
+
+
+def test_a_page_that_always_fails_ends_the_pull_and_a_person_lets_it_go_on_there(master: DemoMaster) -> None:
+    master.reset((accounts(120), shifts(1)))
+    page = {"style": "offset", "param": "offset", "size_param": "limit", "size": 50}
+    resource = make_resource(master, list={"path": "/accounts", "items": "/items", "page": page})
+    rule = master.faults.add("status", status=500, phase="list", skip=1)
+    pull.start(resource)
+    most = spec_for(resource).most_reads
+    assert most == 9
+    states = [turn().state for _ in range(most)]
+    assert states == ["running"] * (most - 1) + ["failed"]
+    ended = Pull.objects.get()
+    assert f"the next page failed {most} times in a row" in ended.problem and "500" in ended.problem
+    assert (ended.seen, len(master.requests())) == (50, 1 + most)
+    told = Event.objects.get(kind="pull.finished")
+    assert (told.data["state"], told.data["seen"]) == ("failed", 50)
+    assert (turn().state, len(master.requests())) == ("failed", 1 + most), "nothing is asked any more"
+    master.faults.remove(rule.number)
+    assert pull.request_going_on(resource) and not pull.request_going_on(resource)
+    assert turn().state == "done"
+    assert (Pull.objects.get().created, Pull.objects.get().seen) == (120, 120), "the first page is not read again"
+    assert not pull.request_going_on(resource)
+
+
+def test_an_outage_of_any_length_ends_no_pull(master: DemoMaster, resource: Resource) -> None:
+    pull.start(resource)
+    rule = master.faults.add("status", status=503)
+    for _ in range(40):
+        assert turn(breaker_closes=False).state == "running"
+    assert Pull.objects.get().tries == 5 and Gate.objects.get().breaker == "open"
+    master.faults.remove(rule.number)
+    assert turn().state == "done"
+
+
+def test_a_page_that_comes_after_all_starts_the_counting_anew(master: DemoMaster, resource: Resource) -> None:
+    master.faults.add("status", status=500, phase="list", times=8)
+    pull.start(resource)
+    for _ in range(8):
+        turn()
+    assert Pull.objects.get().tries == 8
+    assert (turn().state, Pull.objects.get().tries) == ("done", 0)
+
+
+def test_being_asked_to_wait_is_no_failure(master: DemoMaster, resource: Resource) -> None:
+    master.faults.add("status", status=429, phase="list", times=20)
+    pull.start(resource)
+    for _ in range(20):
+        assert turn().state == "running"
+    assert Pull.objects.get().tries == 0
+    assert turn().state == "done"

@@ -221,7 +221,8 @@ def _pull_context(resource: Resource) -> dict[str, Any]:
     if newest is not None and newest.state == "running":
         why = "A pull is running already."
     return {"resource": resource, "pull": newest, "pulling": newest is not None and newest.state == "running",
-            "why_no_pull": why, "incremental": bool((resource.config or {}).get("modified_since"))}  # fmt: skip
+            "why_no_pull": why, "may_go_on": pull.may_go_on(newest),
+            "incremental": bool((resource.config or {}).get("modified_since"))}  # fmt: skip
 
 
 def pull_state(request: HttpRequest, resource_id: int) -> HttpResponse:
@@ -250,12 +251,14 @@ def consent(request: HttpRequest, resource_id: int) -> HttpResponse:
 def do(request: HttpRequest, resource_id: int, verb: str) -> HttpResponse:
     """Carry out one button and go back."""
     resource = _found(request, resource_id)
-    if verb not in ("pull", "pull-full", "probe", "probe-write"):
+    if verb not in ("pull", "pull-full", "pull-on", "probe", "probe-write"):
         raise Http404("There is no such act.")
     if not may_run(request):
         raise PermissionDenied
     if verb in ("pull", "pull-full"):
         _pull(request, resource, full=verb == "pull-full")
+    elif verb == "pull-on":
+        _pull_on(request, resource)
     elif verb == "probe":
         _probe(request, resource, write=False)
     elif request.POST.get("consent") == "yes":
@@ -272,6 +275,13 @@ def _pull(request: HttpRequest, resource: Resource, *, full: bool) -> None:
         return
     pull.request(resource, full=full)
     messages.success(request, "The pull runs in the background; its counts appear below.")
+
+
+def _pull_on(request: HttpRequest, resource: Resource) -> None:
+    if pull.request_going_on(resource):
+        messages.success(request, "The pull goes on in the background, with the page that failed.")
+    else:
+        messages.info(request, "Nothing was changed: no pull of this resource waits to go on.")
 
 
 def _probe(request: HttpRequest, resource: Resource, *, write: bool) -> None:

@@ -15,6 +15,7 @@ from syncportal.sync.models import Pull
 COUNTS = ("seen", "created", "updated", "unchanged", "busy", "invalid")
 REFUSED = 2
 TELL_EVERY_S = 1.0
+AGAIN = "Run the command again to go on where it stopped."
 
 
 class Command(BaseCommand):
@@ -55,11 +56,12 @@ class Command(BaseCommand):
         except (pull.PullRefused, Misconfiguration) as problem:
             raise CommandError(str(problem), returncode=REFUSED) from problem
         except RemoteError as error:
-            text = f"The remote broke it off: {error.detail} Run the command again to go on where it stopped."
+            given_up = Pull.objects.filter(pk=running.pk, state="failed").exists()
+            again = "It was given up; running the command again begins anew." if given_up else AGAIN
+            text = f"The remote broke it off: {error.detail} {again}"
             raise CommandError(text, returncode=REFUSED) from error
         except KeyboardInterrupt:
-            text = "Broken off. Run the command again to go on where it stopped."
-            raise CommandError(text, returncode=REFUSED) from None
+            raise CommandError(f"Broken off. {AGAIN}", returncode=REFUSED) from None
         counts = {name: getattr(done, name) for name in COUNTS}
         if done.problem:
             self.stderr.write(f"{resource.slug}: {done.problem}")
