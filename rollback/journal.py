@@ -21,6 +21,7 @@ from rollback.undo import Outstanding
 from syncportal.kernel.bulk import update_rows
 from syncportal.kernel.machine import Verb
 from syncportal.sync.events import Actor
+from syncportal.sync.transitions import AHEAD, LONGEST_LEASE
 
 GROUP_LEASE_S = 45.0
 TASK_LEASE_S = 60.0
@@ -110,7 +111,7 @@ def abort(group: Group, *, error: Json, tasks: bool, now: datetime) -> bool:
 
 def orphans(*, now: datetime, limit: int = 20) -> list[Group]:
     """Take over running groups whose lease is over: their claim number grows, so the old holder stops."""
-    rows: QuerySet[Group] = Group.objects.filter(status=GroupStatus.RUNNING, lease_until__lt=now).order_by("pk")
+    rows: QuerySet[Group] = Group.objects.filter(_over(now), status=GroupStatus.RUNNING).order_by("pk")
     if connection.features.has_select_for_update_skip_locked:
         rows = rows.select_for_update(skip_locked=True)
     taken = []
@@ -260,8 +261,23 @@ def remotes_due(*, now: datetime) -> set[int]:
 
 def leases_over(*, now: datetime) -> bool:
     """Tell whether a group's or task's holder seems to have died."""
-    tasks = CompensatingTask.objects.filter(status=TaskStatus.PROCESSING, lease_until__lt=now)
-    return tasks.exists() or Group.objects.filter(status=GroupStatus.RUNNING, lease_until__lt=now).exists()
+    return _orphaned(now).exists() or Group.objects.filter(_over(now), status=GroupStatus.RUNNING).exists()
+
+
+def _over(now: datetime) -> Q:
+    """Match leases that have ended, and those of before the clock was set back: no lease is that long."""
+    return Q(lease_until__lt=now) | Q(lease_until__gt=now + LONGEST_LEASE)
+
+
+def set_back(*, now: datetime, limit: int = 1_000) -> int:
+    """Let tasks written before the clock was set back wait from now on as long as they had to; in a transaction."""
+    ahead = CompensatingTask.objects.filter(status=TaskStatus.PENDING, next_attempt_at__gt=now)
+    moved = 0
+    for task in ahead.filter(updated_at__gt=now + AHEAD).order_by("pk").only("next_attempt_at", "updated_at")[:limit]:
+        wait = max(timedelta(0), (task.next_attempt_at or now) - task.updated_at)
+        mine = ahead.filter(pk=task.pk, updated_at=task.updated_at)
+        moved += mine.update(next_attempt_at=now + wait, updated_at=now)
+    return moved
 
 
 def _end_task(task: CompensatingTask, verb: Verb, status: TaskStatus, *, now: datetime, **changes: Any) -> bool:
@@ -325,7 +341,7 @@ def exhausted_tasks(*, now: datetime, limit: int = 100) -> list[CompensatingTask
 
 
 def _orphaned(now: datetime) -> QuerySet[CompensatingTask]:
-    return CompensatingTask.objects.filter(status=TaskStatus.PROCESSING, lease_until__lt=now)
+    return CompensatingTask.objects.filter(_over(now), status=TaskStatus.PROCESSING)
 
 
 def reopen_task(

@@ -188,7 +188,8 @@ class _Run:
         self.wanted, self.client, self.spec = wanted, client, client.spec
         self.deadline, self.now, self.key = deadline, now, key
         self.exchanges: list[Logged] = []
-        self.outstanding = wanted.outstanding
+        # What a clock that was set back has put into the future left by now at the latest.
+        self.outstanding = tuple(replace(late, sent_at=min(late.sent_at, now())) for late in wanted.outstanding)
         self.sending: Outstanding | None = None
         self.refusals = self.rounds = 0
 

@@ -1,5 +1,6 @@
 """What a rung doorbell runs for compensations, and when to ring; the task catches everything and never raises."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
@@ -27,19 +28,20 @@ def compensate() -> None:
         log.exception("task.failed", task="compensate")
 
 
-def work(*, seconds: float) -> int:
+def work(*, seconds: float, clock: Callable[[], datetime] = db_now) -> int:
     """Do everything that waits here once; return how many tasks ran."""
-    look_after()
-    ran = compensating.run_due(seconds=seconds)
+    look_after(clock=clock)
+    ran = compensating.run_due(seconds=seconds, clock=clock)
     if ran:
         doorbell.ring(COMPENSATE)
     return ran
 
 
-def look_after() -> str:
-    """Do what needs no remote: take over groups of dead requests and rescue tasks."""
-    recovered = compensating.recover()
-    rescued = atomic_retry(lambda: journal.rescue_tasks(now=db_now()))
+def look_after(*, clock: Callable[[], datetime] = db_now) -> str:
+    """Do what needs no remote: take over dead requests, rescue tasks, and follow a clock that was set back."""
+    recovered = compensating.recover(clock=clock)
+    rescued = atomic_retry(lambda: journal.rescue_tasks(now=clock()))
+    atomic_retry(lambda: journal.set_back(now=clock()))
     return f"{recovered} groups taken over, {rescued} tasks rescued"
 
 

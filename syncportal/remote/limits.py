@@ -31,6 +31,7 @@ __all__ = ["Blocked", "BreakerChange", "CallResult", "Grant", "UNLIMITED", "bloc
 UNLIMITED: Final = 1_000_000
 PROBE_S: Final = 15.0
 WISH_S: Final = 3.0
+LONGEST_LEASE: Final = timedelta(minutes=10)
 PAUSED: Final = "paused"
 BREAKER_OPEN: Final = "breaker_open"
 RATE: Final = "rate"
@@ -118,10 +119,11 @@ def _lease(
     leases = SlotLease.objects.filter(remote_id=remote_id)
     rows = {row.holder: row for row in leases}
     mine = rows.pop(holder, None)
-    over = [row.pk for row in rows.values() if row.expires_at <= now]
-    if over:
-        leases.filter(pk__in=over, expires_at__lte=now).delete()
-    live = [row.slots for row in rows.values() if row.expires_at > now]
+    # One that ends further away than any lease lasts was written before the clock was set back.
+    live = [row.slots for row in rows.values() if now < row.expires_at <= now + LONGEST_LEASE]
+    if len(live) < len(rows):
+        ended = Q(expires_at__lte=now) | Q(expires_at__gt=now + LONGEST_LEASE)
+        leases.filter(ended, pk__in=[row.pk for row in rows.values()]).delete()
     others, waiting = sum(live), live.count(0)
     share = 1 + waiting if waits else 1
     slots = max(0, min(want, -((others - cap) // share)))

@@ -83,6 +83,14 @@ def test_a_lease_can_give_back_a_part_and_never_grows_by_it(remote):
     assert lease(remote, "b", want=8).slots == 6
 
 
+def test_a_lease_of_before_the_clock_was_set_back_ends_when_others_look(remote):
+    lease(remote, "dead", want=8, ttl_s=60)
+    back = after(-3600)
+    assert lease(remote, "a", want=8, now=back).slots == 8
+    assert SlotLease.objects.get().holder == "a"
+    assert lease(remote, "b", want=8, now=back + timedelta(seconds=5)).slots == 0
+
+
 # --- rate -------------------------------------------------------------------------------------------------------------
 
 

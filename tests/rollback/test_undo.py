@@ -185,6 +185,13 @@ def test_without_conditional_writes_only_time_settles() -> None:
     assert (later.ending, "conditional" in later.weaker_promise) == (Ending.DONE, True)
 
 
+def test_a_write_from_before_the_clock_was_set_back_is_waited_for_from_now_on() -> None:
+    at, hour = remote(1, x=1, conditional=False), timedelta(hours=1)
+    waiting = run(wanted(outstanding=(Outstanding("1", T0 + hour), Outstanding("1", T0 - hour))), at)
+    assert (waiting.ending, waiting.not_before) == (Ending.POSTPONED, T0 + timedelta(seconds=30))
+    assert [late.sent_at for late in waiting.outstanding] == [T0, T0 - hour]
+
+
 def test_an_undo_of_unknown_outcome_counts_as_outstanding_itself() -> None:
     at = remote(2, conditional=False, faults={1: Fault.DELAYED})
     result = run(wanted(), at, now=T0)
