@@ -339,6 +339,8 @@ SPECTACULAR_SETTINGS = {
         "TaskReasonEnum": "rollback.states.TaskReason",
         "AlertStateEnum": "syncportal.ops.alerts.states.AlertState",
         "AlertRuleEnum": "syncportal.ops.alerts.kinds.Kind",
+        "BulkStateEnum": "syncportal.bulk.states.State",
+        "BulkRowStateEnum": "syncportal.bulk.states.RowState",
         "SeverityEnum": "syncportal.ops.alerts.states.Severity",
     },
     "SWAGGER_UI_DIST": "SIDECAR",

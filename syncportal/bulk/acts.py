@@ -22,6 +22,8 @@ else:
     Person = object
 
 Parameters = Mapping[str, Any]
+MOST = 20_000
+"""How many rows one operation takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Batch:
     parameters: Parameters
     user_id: int | None
     user_label: str
+    user_kind: str = "user"
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ class NewOperation:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     ramp: bool = False
     back: str = ""
+    user_kind: str = "user"
 
 
 def prepare(new: NewOperation, *, now: datetime) -> BulkOperation:
@@ -52,7 +53,7 @@ def prepare(new: NewOperation, *, now: datetime) -> BulkOperation:
     ids = list(dict.fromkeys(new.target_ids))
     operation = BulkOperation.objects.create(
         act=new.act, parameters=dict(new.parameters), ramp=new.ramp, allowed=states.RAMP[0] if new.ramp else None,
-        total=len(ids), user_id=new.user_id, user_label=new.user_label[:150], back=new.back,
+        total=len(ids), user_id=new.user_id, user_label=new.user_label[:150], user_kind=new.user_kind, back=new.back,
         correlation_id=correlation.current(), created_at=now,
     )  # fmt: skip
     for start in range(0, len(ids), _INSERT):

@@ -31,6 +31,7 @@ class BulkOperation(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+", db_index=False
     )
     user_label = models.CharField(max_length=150, blank=True)
+    user_kind = models.CharField(max_length=10, default="user", help_text="The kind of actor who asked.")
     back = models.TextField(blank=True, help_text="Query of the list it was started from.")
     correlation_id = models.CharField(max_length=64, blank=True)
     claim_no = models.PositiveBigIntegerField(default=0)

@@ -169,7 +169,7 @@ def _results(operation: BulkOperation, act: Act, rows: list[BulkRow]) -> dict[in
     if mine:
         batch = Batch(
             ids=[pk for pk in ids if pk in mine], parameters=operation.parameters, user_id=operation.user_id,
-            user_label=operation.user_label,
+            user_label=operation.user_label, user_kind=operation.user_kind,
         )  # fmt: skip
         results |= act.run(batch)
     if (operation.ramp or act.follow) and act.watch is not None:

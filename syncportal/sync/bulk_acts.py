@@ -82,7 +82,7 @@ def targets(record_ids: Sequence[int]) -> dict[int, Target]:
 
 def actor_of(batch: Batch) -> Actor:
     """Return the person behind a batch as the history names them."""
-    return Actor("user", batch.user_id, batch.user_label)
+    return Actor(batch.user_kind, batch.user_id, batch.user_label)
 
 
 def _verdicts(record_ids: Sequence[int], judge: Callable[[str, str, str | None], str]) -> dict[int, Verdict]:

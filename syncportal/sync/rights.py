@@ -5,6 +5,9 @@ beside being named the owner; operations on all; everybody else on none. Does no
 operate.py and resolve.py do.
 """
 
+from django.db.models import QuerySet
+
+from syncportal.bulk.models import BulkOperation
 from syncportal.sync.models import Record
 from syncportal.sync.querysets import Person
 
@@ -19,6 +22,12 @@ def operates(user: Person) -> bool:
 def may_look(user: Person) -> bool:
     """Tell whether the user may open the record pages at all; which records, `visible_to` says."""
     return user.has_perm("sync.view_record") or user.has_perm("sync.change_record") or operates(user)
+
+
+def visible_operations(user: Person) -> QuerySet[BulkOperation]:
+    """Return the bulk operations that the user may see: their own, and all for operations."""
+    rows = BulkOperation.objects.all()
+    return rows if operates(user) else rows.filter(user__pk=user.pk or 0)
 
 
 def may_create(user: Person) -> bool:

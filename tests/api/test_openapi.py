@@ -13,6 +13,7 @@ from rest_framework.test import APIClient
 from tests.api.world import (
     World,
     differing,
+    draft_retry,
     error_group,
     exchange,
     failed_task,
@@ -69,6 +70,7 @@ def test_real_answers_fit_the_description(world: World, description: dict[str, A
     at_run, at_row, start = f"/reconciliation-runs/{row.run_id}/", f"/discrepancies/{row.pk}/", "/reconciliation-runs/"
     at_alert = f"/alerts/{open_alert(world.resource).pk}/acknowledge/"
     at_group = f"/error-groups/{error_group(world.resource, world.people['other']).pk}/"
+    at_bulk = f"/bulk-operations/{draft_retry(world.people['operator'], world.others, world.record).pk}/"
     client, paths = world.caller("operator"), description["paths"]
     mine, others = f"/records/{world.record.pk}/", f"/records/{world.others.pk}/"
     decision = {"action": "use_remote", "revision": 1, "remoteVersion": "4"}
@@ -121,6 +123,18 @@ def test_real_answers_fit_the_description(world: World, description: dict[str, A
         ("post", "/error-groups/{id}/ignore/", f"{at_group}ignore/", {"why": "Known"}, 200),
         ("post", "/error-groups/{id}/note/", f"{at_group}note/", {"note": "Ask Ada"}, 200),
         ("post", "/error-groups/{id}/watch/", f"{at_group}watch/", {}, 200),
+        ("post", "/error-groups/{id}/retry/", f"{at_group}retry/", {"dryRun": True}, 202),
+        ("post", "/error-groups/{id}/retry/", f"{at_group}retry/", {"dryRun": []}, 422),
+        ("get", "/bulk-operations/", "/bulk-operations/?state=draft&act=records.requeue", None, 200),
+        ("get", "/bulk-operations/{id}/", at_bulk, None, 200),
+        ("get", "/bulk-operations/{id}/rows/", f"{at_bulk}rows/?state=waiting", None, 200),
+        ("get", "/bulk-operations/{id}/rows/", f"{at_bulk}rows/?state=draft", None, 400),
+        ("post", "/bulk-operations/{id}/go-on/", f"{at_bulk}go-on/", {}, 409),
+        ("post", "/bulk-operations/{id}/start/", f"{at_bulk}start/", {}, 202),
+        ("post", "/bulk-operations/{id}/start/", f"{at_bulk}start/", {}, 409),
+        ("post", "/bulk-operations/{id}/cancel/", f"{at_bulk}cancel/", {}, 200),
+        ("post", "/bulk-operations/{id}/cancel/", f"{at_bulk}cancel/", {}, 409),
+        ("get", "/bulk-operations/{id}/", "/bulk-operations/999/", None, 404),
         ("get", "/alerts/", "/alerts/", None, 200),
         ("get", "/alerts/", "/alerts/?live=perhaps&rule=none", None, 400),
         ("post", "/alerts/{id}/acknowledge/", at_alert, {"note": "On it"}, 200),

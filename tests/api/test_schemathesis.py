@@ -18,7 +18,17 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.api.test_openapi import COMMITTED
-from tests.api.world import World, differing, error_group, exchange, failed_task, happened, in_conflict, open_alert
+from tests.api.world import (
+    World,
+    differing,
+    draft_retry,
+    error_group,
+    exchange,
+    failed_task,
+    happened,
+    in_conflict,
+    open_alert,
+)
 
 
 def no_failure_of_ours(ctx: Any, response: Any, case: Any) -> bool | None:
@@ -59,6 +69,7 @@ def test_made_up_requests(schema: Any, method: str, path: str) -> None:
         "records": world.record.pk, "conflicts": in_conflict(world.record).pk, "grouped-updates": task.request_id,
         "compensating-tasks": str(task.task_id), "alerts": open_alert(world.others.resource).pk,
         "error-groups": error_group(world.resource, world.people["owner"]).pk,
+        "bulk-operations": draft_retry(world.people["operator"], world.record).pk,
     }  # fmt: skip
     exchange(world.record)
     happened(world.record)

@@ -19,6 +19,7 @@ from syncportal.sync.refresh import Refreshed, Result
 from tests.api.world import (
     World,
     differing,
+    draft_retry,
     error_group,
     exchange,
     failed_task,
@@ -65,6 +66,7 @@ def objects(world: World, *, of: str = "owner") -> dict[str, int | str]:
         "compensating-tasks": str(task.task_id),
         "alerts": open_alert(record.resource).pk,
         "error-groups": error_group(record.resource, world.people[of]).pk,
+        "bulk-operations": draft_retry(world.people[of], record).pk,
     }
 
 

@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from syncportal.remote import limits
-from tests.api.world import World, differing, error_group, failed_task, in_conflict, open_alert
+from tests.api.world import World, differing, draft_retry, error_group, failed_task, in_conflict, open_alert
 
 EVIL: tuple[Any, ...] = (
     None, True, -1, 10**400, 1.5, "", "\u202e\x7f", "9" * 5_000, [], [[]], {}, {"": {"/": None}}, [{"value": {}}],
@@ -50,6 +50,8 @@ def bodies(world: World) -> dict[str, tuple[str, str, Any]]:
         "ignore": ("POST", f"discrepancies/{found.pk}/ignore/", {"reason": "x"}),
         "alert": ("POST", f"alerts/{open_alert(world.resource).pk}/acknowledge/", {"note": "x"}),
         "note": ("POST", f"error-groups/{group.pk}/note/", {"note": "x"}),
+        "retry group": ("POST", f"error-groups/{group.pk}/retry/", {"dryRun": True}),
+        "start": ("POST", f"bulk-operations/{draft_retry(ops, world.record).pk}/start/", {}),
         "snooze": ("POST", f"error-groups/{group.pk}/snooze/", {"hours": 1, "note": "x"}),
     }  # fmt: skip
 
@@ -70,7 +72,9 @@ def test_no_wrong_type_anywhere_is_an_error_of_ours(world: World) -> None:
 
 
 @pytest.mark.parametrize("cursor", ["x", "\x00", "%FF", "cD0x", "9" * 3000, "cD0yMDI2", "bz0xMDAwMDAwMDAwMDAw"])
-@pytest.mark.parametrize("name", ["records", "conflicts", "sync-logs", "grouped-updates", "discrepancies", "alerts"])
+@pytest.mark.parametrize(
+    "name", ["records", "conflicts", "sync-logs", "grouped-updates", "discrepancies", "alerts", "bulk-operations"]
+)
 def test_a_cursor_that_was_tampered_with_is_refused(world: World, name: str, cursor: str) -> None:
     answer = world.caller("operator").get(f"/api/v1/{name}/", {"cursor": cursor})
     assert answer.status_code in (200, 400) and answer["Content-Type"] in (

@@ -15,6 +15,9 @@ from reconciliation import models as reconciliation
 from rollback import models as rollback
 from syncportal.access.keys import ALL_SCOPES, Scope, create_key
 from syncportal.access.roles import ADMINISTRATORS, OPERATIONS, OWNERS, VIEWERS
+from syncportal.bulk import journal
+from syncportal.bulk.journal import NewOperation
+from syncportal.bulk.models import BulkOperation
 from syncportal.ops.models import Alert, AlertRule
 from syncportal.remote.models import Resource
 from syncportal.sync import conflict_store, error_groups, records, transitions
@@ -148,6 +151,13 @@ def error_group(resource: Resource, owner: User, *, code: str = "http_422") -> E
     put_into(record, "ERROR", error_group_id=cause.id)
     exchange(record, outcome="fail", error_group_id=cause.id, error_code=code)
     return ErrorGroup.objects.get(pk=cause.id)
+
+
+def draft_retry(user: User, *records: Record) -> BulkOperation:
+    """Leave a preview of the user's: requeue these records in steps."""
+    ids = [record.pk for record in records]
+    new = NewOperation("records.requeue", ids, user.pk, user.username, ramp=True)
+    return journal.prepare(new, now=timezone.now())
 
 
 def exchange(record: Record, **values: Any) -> SyncLog:

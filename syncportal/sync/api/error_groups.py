@@ -1,7 +1,7 @@
 """Error groups over HTTP: list and look, look away for a while, note what is known.
 
 Guarantees: owners see groups that affect own records, and only those numbers; acts need operations and the scope
-`operate`. Does not: retry; records do, one by one.
+`operate`; retrying freezes the records that the caller may retry. Does not: retry; the bulk operation does.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,13 +20,17 @@ from syncportal.access.keys import Scope
 from syncportal.access.permissions import require_scope
 from syncportal.access.problems import FieldProblem, Problem, invalid_body
 from syncportal.access.views import ApiViews
+from syncportal.bulk.acts import MOST
 from syncportal.kernel.clock import db_now
 from syncportal.remote.models import Remote
 from syncportal.sync import error_groups, error_reading, rights
 from syncportal.sync.api import acting, bodies
+from syncportal.sync.api.bulk_operations import BulkOperationShape, begin, require_acting
 from syncportal.sync.api.shapes import UtcTime
+from syncportal.sync.bulk_acts import REQUEUE
 from syncportal.sync.error_models import ErrorGroup
 from syncportal.sync.error_states import LONGEST_NOTE, LONGEST_WHY, GroupState
+from syncportal.sync.models import Record
 from syncportal.sync.querysets import Person, sees_everything
 
 _LARGEST = 2**63
@@ -64,6 +68,14 @@ class ErrorIgnoreBody(bodies.Body):
     why = serializers.CharField(max_length=LONGEST_WHY)
 
 
+class ErrorRetryBody(bodies.Body):
+    """Whether to look first."""
+
+    dryRun = serializers.BooleanField(
+        required=False, default=False, help_text="Freeze the records and show what would happen; start it later."
+    )
+
+
 class ErrorNoteBody(bodies.Body):
     """What the next person should know; empty removes the note."""
 
@@ -87,13 +99,34 @@ class ErrorGroupFilters(filters.FilterSet):
         fields: list[str] = []
 
 
+def _act(name: str, does: Callable[..., None], shape: type[bodies.Body], *, summary: str, about: str) -> Any:
+    """Make the method for an act of operations; `does` is given the members of the body by their names."""
+
+    def act(self: "ErrorGroupViews", request: Request, pk: str) -> Response:
+        group = self.get_object()
+        if not rights.operates(request.user):
+            raise acting.forbidden("Only operations may do this.")
+        require_scope(request, Scope.OPERATE)
+        given = bodies.read(shape, request)
+        try:
+            does(group.pk, **given, actor=acting.actor_of(request))
+        except error_groups.NotPossible as why:
+            place = "".join(f"/{name}" for name in given)
+            raise invalid_body([FieldProblem(place, "invalid", str(why))]) from None
+        return Response(_shown(request.user, [self.get_object()])[0])
+
+    act.__name__, act.__doc__ = name, f"{about} Needs operations and the scope `operate`."
+    described = extend_schema(summary=summary, request=shape, responses={200: ErrorGroupShape})
+    return described(action(detail=True, methods=["post"])(idempotent(act)))
+
+
 class ErrorGroupViews(ApiViews):
     """The rows under `/error-groups/`."""
 
     queryset = ErrorGroup.objects.none()
     serializer_class = ErrorGroupShape
     filterset_class = ErrorGroupFilters
-    scopes: ClassVar = dict.fromkeys(("snooze", "ignore", "watch", "note"), acting.OPERATING)
+    scopes: ClassVar = dict.fromkeys(("snooze", "ignore", "watch", "note", "retry"), acting.OPERATING)
     lookup_value_regex = "[0-9]{1,19}"
 
     def get_queryset(self) -> QuerySet[Any]:
@@ -120,59 +153,44 @@ class ErrorGroupViews(ApiViews):
         """Return one error group."""
         return Response(_shown(request.user, [self.get_object()])[0])
 
-    @extend_schema(summary="Look away until a time", request=ErrorSnoozeBody, responses={200: ErrorGroupShape})
+    snooze = _act(
+        "snooze", error_groups.snooze, ErrorSnoozeBody, summary="Look away until a time",
+        about="Snooze a group; it is counted all the same.",
+    )  # fmt: skip
+    ignore = _act(
+        "ignore", error_groups.ignore, ErrorIgnoreBody, summary="Ignore until it changes",
+        about="Ignore a group until it affects more records than now, or comes back after it was over.",
+    )  # fmt: skip
+    watch = _act(
+        "watch", error_groups.watch_again, bodies.NoBody, summary="End snoozing or ignoring",
+        about="Let a group count as open again.",
+    )  # fmt: skip
+    note = _act(
+        "note", error_groups.write_note, ErrorNoteBody, summary="Keep a note with it",
+        about="Replace the note, for everybody who sees the group.",
+    )  # fmt: skip
+
+    @extend_schema(
+        summary="Retry what it affects, in steps", request=ErrorRetryBody, responses={202: BulkOperationShape}
+    )
     @action(detail=True, methods=["post"])
     @idempotent
-    def snooze(self, request: Request, pk: str) -> Response:
-        """Snooze a group; it is counted all the same. Needs operations and the scope `operate`."""
-        return self._acted(
-            request, ErrorSnoozeBody, "until",
-            lambda group_id, given: error_groups.snooze(group_id, until=given, actor=acting.actor_of(request)),
-        )  # fmt: skip
+    def retry(self, request: Request, pk: str) -> Response:
+        """Requeue the records that fail for this cause now: 1, 10, 100, then the rest; stops at the first that fails.
 
-    @extend_schema(summary="Ignore until it changes", request=ErrorIgnoreBody, responses={200: ErrorGroupShape})
-    @action(detail=True, methods=["post"])
-    @idempotent
-    def ignore(self, request: Request, pk: str) -> Response:
-        """Ignore a group until it affects more records than now, or comes back after it was over."""
-        return self._acted(
-            request, ErrorIgnoreBody, "why",
-            lambda group_id, given: error_groups.ignore(group_id, why=given, actor=acting.actor_of(request)),
-        )  # fmt: skip
-
-    @extend_schema(summary="End snoozing or ignoring", request=bodies.NoBody, responses={200: ErrorGroupShape})
-    @action(detail=True, methods=["post"])
-    @idempotent
-    def watch(self, request: Request, pk: str) -> Response:
-        """Let a group count as open again. Needs operations and the scope `operate`."""
-        return self._acted(
-            request, bodies.NoBody, "",
-            lambda group_id, given: error_groups.watch_again(group_id, actor=acting.actor_of(request)),
-        )  # fmt: skip
-
-    @extend_schema(summary="Keep a note with it", request=ErrorNoteBody, responses={200: ErrorGroupShape})
-    @action(detail=True, methods=["post"])
-    @idempotent
-    def note(self, request: Request, pk: str) -> Response:
-        """Replace the note, for everybody who sees the group. Needs operations and the scope `operate`."""
-        return self._acted(
-            request, ErrorNoteBody, "note",
-            lambda group_id, given: error_groups.write_note(group_id, note=given, actor=acting.actor_of(request)),
-        )  # fmt: skip
-
-    def _acted(
-        self, request: Request, shape: type[bodies.Body], name: str, act: Callable[[int, Any], None]
-    ) -> Response:
+        Exactly the records of this moment are frozen, at most 20,000; follow the bulk operation. With `dryRun` it waits
+        as a preview until it is started.
+        """
         group = self.get_object()
-        if not rights.operates(request.user):
-            raise acting.forbidden("Only operations may do this.")
-        require_scope(request, Scope.OPERATE)
-        given = bodies.read(shape, request).get(name)
-        try:
-            act(group.pk, given)
-        except error_groups.NotPossible as why:
-            raise invalid_body([FieldProblem(f"/{name}" if name else "", "invalid", str(why))]) from None
-        return Response(_shown(request.user, [self.get_object()])[0])
+        require_acting(request)
+        body = bodies.read(ErrorRetryBody, request)
+        rows = Record.objects.visible_to(request.user).filter(job__error_group=group.pk)
+        rows = rows if rights.operates(request.user) else rows.filter(owner_id=request.user.pk)
+        ids = list(rows.order_by("pk").values_list("pk", flat=True)[:MOST])
+        if not ids:
+            raise Problem(409, "nothing_to_retry", "No record that you may retry fails for this cause any more.")
+        operation = begin(request, REQUEUE, ids, parameters={"error_group": str(group.pk)}, draft=body["dryRun"])
+        return Response(BulkOperationShape(operation, context={"user": request.user}).data, status=202)
 
 
 def _shown(user: Person, groups: Sequence[Any]) -> list[Any]:

@@ -19,17 +19,15 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from syncportal.bulk import journal, work
-from syncportal.bulk.acts import Act, Cause, Target, UnknownAct, Wait, act_of, preview_of
+from syncportal.bulk.acts import MOST, Act, Cause, Target, UnknownAct, Wait, act_of, preview_of
 from syncportal.bulk.journal import NewOperation
 from syncportal.bulk.models import BulkOperation, BulkRow
 from syncportal.bulk.states import RowState, State
 from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import atomic_retry
-from syncportal.sync.querysets import Person
-from syncportal.sync.rights import operates
+from syncportal.sync import rights
 from syncportal.sync.screens.page import fragment, render, to_list
 
-MOST = 20_000
 INLINE_S = 1.0
 STILL = timedelta(minutes=1)
 _PAGE = 100
@@ -63,12 +61,6 @@ def prepare(
     )  # fmt: skip
     operation = atomic_retry(lambda: journal.prepare(new, now=db_now()))
     return HttpResponseRedirect(_address(operation.pk))
-
-
-def visible_to(user: Person) -> QuerySet[BulkOperation]:
-    """Return the operations a person may see: their own, and all for operations."""
-    rows = BulkOperation.objects.all()
-    return rows if operates(user) else rows.filter(user__pk=user.pk or 0)
 
 
 @require_GET
@@ -154,7 +146,7 @@ def _address(operation_id: int) -> str:
 
 
 def _operation(request: HttpRequest, operation_id: int, *, own: bool = False) -> tuple[BulkOperation, Act]:
-    operation = visible_to(request.user).filter(pk=operation_id).first()
+    operation = rights.visible_operations(request.user).filter(pk=operation_id).first()
     if operation is None:
         raise Http404("There is no such operation, or it is not yours.")
     if own and operation.user_id != request.user.pk:

@@ -55,7 +55,7 @@ class BulkOperationAdmin(OwnFilters):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BulkOperation]:
         """Return the visible ones that were started."""
-        return bulk.visible_to(request.user).exclude(state=State.DRAFT).order_by("-id")
+        return rights.visible_operations(request.user).exclude(state=State.DRAFT).order_by("-id")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the list with the time of the look."""
