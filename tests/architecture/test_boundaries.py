@@ -1,6 +1,7 @@
 """What each module may import, and how the code is cut: rules that import-linter cannot say."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -169,3 +170,17 @@ def test_templates_carry_no_inline_style_or_script() -> None:
         if " style=" in text or "<style" in text or "<script>" in text or handlers:
             offending.append(path.relative_to(ROOT).as_posix())
     assert offending == []
+
+
+def test_the_dark_theme_differs_in_colours_alone() -> None:
+    """So a page that axe has judged in one theme needs only its colours judged in the other."""
+    sheets = list((ROOT / "syncportal" / "static" / "syncportal").rglob("*.css"))
+    dark = [
+        text for path in sheets for text in re.split(r"@media[^{]*prefers-color-scheme", path.read_text("utf-8"))[1:]
+    ]
+    assert len(dark) == 1
+    rules, declarations = dark[0][: dark[0].index("}\n}")].split("{", 2)[1:]
+    assert rules.strip() == ":root"
+    names = [line.split(":")[0].strip() for line in declarations.split(";") if line.strip()]
+    assert len(names) > 50
+    assert {name for name in names if not name.startswith("--")} == {"color-scheme"}
