@@ -17,6 +17,7 @@ from syncportal.remote.rules import Problem
 MAX_BYTES = 2 * 1024 * 1024
 MAX_NODES = 200_000
 MAX_DEPTH = 60
+_TOO_DEEP = f"the file is nested deeper than {MAX_DEPTH}"
 
 
 class ConfigurationInvalid(Exception):
@@ -31,6 +32,17 @@ class _Loader(yaml.SafeLoader):
     """YAML's JSON-like core only, and no key twice."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, Any]]] = {}
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        # A thousand open brackets would take PyYAML a second until Python's own limit stops it.
+        if self._depth > MAX_DEPTH:
+            raise yaml.composer.ComposerError(None, None, _TOO_DEEP, self.peek_event().start_mark)
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -106,7 +118,7 @@ def _json(text: str) -> Any:
 def _count(value: Any, *, depth: int, left: int) -> int:
     """Return how many values may still come after `value`; negative when there are too many or it is too deep."""
     if depth > MAX_DEPTH:
-        raise ConfigurationInvalid([Problem("", f"the file is nested deeper than {MAX_DEPTH}")])
+        raise ConfigurationInvalid([Problem("", _TOO_DEEP)])
     left -= 1
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for inner in inside:

@@ -155,6 +155,8 @@ def test_all_problems_are_listed_at_once() -> None:
         ("a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
         ("1: x", "must be a text"),
         ("x: &x [*x]", "nested deeper"),
+        ("[" * 3000, "nested deeper than 60 (line 1, column 62)"),
+        ("- " * 3000, "nested deeper than 60 (line 1"),
         ("a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(f"{n}: &{n} [{','.join(['*' + p] * 10)}]\n" for p, n in
          zip("abcdefgh", "bcdefghi", strict=True)), "too many values"),
     ],
