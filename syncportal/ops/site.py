@@ -94,7 +94,7 @@ class SyncPortalAdminSite(AdminSite):
             raise Http404(str(unknown)) from unknown
         board = dashboard.page(snapshot(scope, now=db_now(), window=window))
         if request.headers.get("HX-Request"):
-            answer = TemplateResponse(request, "dashboard/_board.html", board)
+            answer = TemplateResponse(request, "dashboard/_refresh.html", {**board, "navigation": navigation(request)})
         else:
             answer = super().index(
                 request, {**board, **dashboard.filters(scope, window=window), **(extra_context or {})}

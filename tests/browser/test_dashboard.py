@@ -13,7 +13,7 @@ from syncportal.ops.models import WorkerState
 from syncportal.ops.screens.dashboard import REFRESH_S
 from syncportal.remote.models import Gate
 from tests.admin.conftest import World, loopback_is_allowed, master, running_master, world
-from tests.browser.conftest import BOTH_THEMES, PHONE, Window
+from tests.browser.conftest import BOTH_THEMES, DESKTOP, PHONE, Window
 from tests.factories import Clock, drain, edit
 
 __all__ = ["loopback_is_allowed", "master", "running_master", "world"]
@@ -76,6 +76,24 @@ def test_a_breaker_opens_and_closes_before_ones_eyes(world: World, window: Opens
     page.locator("#d-remotes").get_by_text("Running").wait_for()
     assert page.get_by_text("does not answer").count() == 0
     assert page.locator("#d-statuses").get_by_label("Synced: 6").is_visible()
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_the_navigation_counts_along(world: World, window: Opens, size: dict[str, int]) -> None:
+    beat()
+    _, page = opened(window, world, size=size)
+    where = "Main" if size == DESKTOP else "Main, small screens"
+    if size == PHONE:
+        page.locator(".mobile-menu summary").click()
+    nav = page.get_by_role("navigation", name=where, exact=True)
+    link = nav.get_by_role("link", name="Conflicts", exact=True)
+    link.focus()
+    kept = page.evaluate_handle("document.activeElement")
+    world.conflict(world.records[0], remote={"credit": 500}, credit=300)
+    let_it_refresh(page)
+    nav.get_by_role("link", name="Conflicts 1 open").wait_for()
+    assert page.evaluate("kept => kept === document.activeElement && kept.isConnected", kept), "the link itself stays"
+    assert page.locator("[data-nav] [aria-live], [data-nav] [role=status]").count() == 0
 
 
 def test_focus_scroll_and_opened_details_survive_a_refresh(world: World, window: Opens) -> None:

@@ -1,5 +1,5 @@
-// Keeps the dashboard current: asks for the board again, and changes only what differs, so that focus, scroll positions
-// and opened details stay. Without scripts the page shows the numbers of the moment it was loaded.
+// Keeps the dashboard current: asks for the board and the navigation's numbers again, and changes only what differs, so
+// that focus, scroll positions and opened details stay. Without scripts the page shows the numbers of the moment it was loaded.
 "use strict";
 {
     const board = document.querySelector("[data-board]");
@@ -101,6 +101,9 @@
                 const fresh = page.querySelector("[data-board]");
                 if (fresh) {
                     morph(board, fresh);
+                    for (const part of document.querySelectorAll("[data-nav]")) {  // its numbers; nothing is announced
+                        morphChildren(part, page.querySelector(`[data-nav="${part.dataset.nav}"]`));
+                    }
                     lastSeen = new Date();
                     lost.hidden = true;
                 }
