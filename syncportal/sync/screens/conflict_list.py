@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString
 from syncportal.bulk.acts import Act
 from syncportal.kernel.clock import db_now
 from syncportal.remote.models import Resource
+from syncportal.remote.spec import spec_for
 from syncportal.sync import conflict_acts as deciding
 from syncportal.sync import rights
 from syncportal.sync.models import Conflict
@@ -21,6 +22,7 @@ from syncportal.sync.screens.conflict_page import conflict_view
 from syncportal.sync.screens.own_filters import OwnFilters
 from syncportal.sync.screens.page import with_back
 from syncportal.sync.screens.record_filters import RemoteFilter
+from syncportal.sync.screens.record_parts import label_of
 from syncportal.sync.screens.values import cut, icon, time_tag
 
 
@@ -105,7 +107,7 @@ class ConflictAdmin(OwnFilters):
     list_display = ("conflict", "reason_words", "fields_named", "resource", "owner", "age", "outcome")
     list_display_links = None
     list_filter = (StateFilter, RemoteFilter, ConflictResourceFilter, WithFilter, ReasonFilter)
-    list_select_related = ("record__owner", "resource", "resolved_by")
+    list_select_related = ("record__owner", "resource__remote", "resolved_by")
     list_per_page = 50
     search_fields = ("record__title", "record__external_id", "record__owner__username")
     search_help_text = "Title, id or owner"
@@ -139,9 +141,10 @@ class ConflictAdmin(OwnFilters):
 
     @admin.display(description="Fields")
     def fields_named(self, row: Conflict) -> SafeString | str:
-        """Show the fields in conflict."""
-        names = [str(at).lstrip("/") for at in row.fields]
-        return format_html('<span title="{}">{}</span>', ", ".join(names), cut(", ".join(names), 40)) if names else "–"
+        """Show the fields in conflict as the form calls them, their places on hover."""
+        spec = spec_for(row.resource)
+        names = ", ".join(label_of(spec, str(at)) for at in row.fields)
+        return format_html('<span title="{}">{}</span>', ", ".join(row.fields), cut(names, 40)) if names else "–"
 
     @admin.display(description="Owner", ordering="record__owner__username")
     def owner(self, row: Conflict) -> str:

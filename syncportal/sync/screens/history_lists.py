@@ -35,11 +35,16 @@ from syncportal.sync.screens.log_filters import (
 from syncportal.sync.screens.own_filters import OwnFilters
 from syncportal.sync.screens.page import list_query, render
 from syncportal.sync.screens.record_filters import RemoteFilter
-from syncportal.sync.screens.values import cut, icon, shown, time_tag
+from syncportal.sync.screens.timeline import LOOKS, describe
+from syncportal.sync.screens.values import cut, icon, in_words, shown, time_tag
+from syncportal.sync.states import Status
 
 MOST = 10_000
 STAGES = {"http_status": "HTTP status", "json": "Parseable JSON", "required": "Required fields", "types": "Data types",
           "rules": "Business rules", "version": "Version", "checksum": "Checksum"}  # fmt: skip
+
+
+_CODES = frozenset({"action", "cause", "kind", "origin", "outcome", "reason", "scope", "state", "status"})
 
 
 class CappedPaginator(Paginator):
@@ -70,7 +75,7 @@ class KindFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: ModelAdmin) -> list[tuple[str, str]]:
         """Offer every kind there is."""
-        return [(kind.value, kind.value) for kind in Kind]
+        return sorted(((kind.value, _kind_words(kind)) for kind in Kind), key=lambda offered: offered[1])
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         """Keep those of the chosen kind."""
@@ -253,11 +258,23 @@ def pretty(body: str | None) -> str:
 
 def _line(told: Mapping[str, Any]) -> str:
     """Return the particulars in one line; of changes only the fields' names."""
-    parts = []
-    for name, value in told.items():
-        text = ", ".join(map(str, value)) if isinstance(value, (dict, list)) else shown(value, limit=40).text
-        parts.append(f"{name}: {text}")
-    return " · ".join(parts)
+    return " · ".join(f"{in_words(name)}: {_value(name, value)}" for name, value in told.items())
+
+
+def _value(name: str, value: Any) -> str:
+    """Return one particular as people read it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (dict, list)):
+        return ", ".join(map(str, value))
+    text = shown(value, limit=40).text
+    if text in Status.values:
+        return str(Status(text).label)
+    return in_words(text) if name in _CODES else text
+
+
+def _kind_words(kind: str) -> str:
+    return LOOKS[kind][0] if kind in LOOKS else kind
 
 
 class EventAdmin(_ReadOnly):
@@ -283,8 +300,12 @@ class EventAdmin(_ReadOnly):
 
     @admin.display(description="What")
     def kind_words(self, row: Event) -> SafeString:
-        """Show the kind."""
-        return format_html('<code class="nowrap">{}</code>', row.kind)
+        """Show the kind in words, its name for programs on hover."""
+        told = describe(row)
+        return format_html(
+            '<span class="event event--{}" title="{}">{}<span>{}</span></span>', told.tone, row.kind, icon(told.icon),
+            told.title,
+        )  # fmt: skip
 
     @admin.display(description="Record")
     def record_link(self, row: Event) -> SafeString:
@@ -298,14 +319,15 @@ class EventAdmin(_ReadOnly):
 
     @admin.display(description="Particulars")
     def particulars(self, row: Event) -> SafeString:
-        """Show the data, the whole of it one click away."""
+        """Show the particulars in words, the event as programs get it one click away."""
         told = {name: value for name, value in row.data.items() if value not in ("", None, {}, [])}
         if not told:
             return format_html("{}", "")
-        line = str(told.get("detail") or _line(told))
+        whole = {"kind": row.kind, "data": row.data}
         return format_html(
             '<details class="disclosure"><summary>{}</summary><pre class="code">{}</pre></details>',
-            cut(line, 80), json.dumps(row.data, ensure_ascii=False, indent=2, default=str)[:20_000],
+            cut(describe(row).detail or _line(told), 80),
+            json.dumps(whole, ensure_ascii=False, indent=2, default=str)[:20_000],
         )  # fmt: skip
 
     def get_urls(self) -> list[URLPattern]:

@@ -15,7 +15,7 @@ from syncportal.sync.screens.values import Shown, cut, in_words, shown
 
 PAGE = 20
 
-_LOOKS: dict[str, tuple[str, str, str]] = {
+LOOKS: dict[str, tuple[str, str, str]] = {
     Kind.RECORD_CREATED: ("Created here", "plus", "info"),
     Kind.RECORD_EDITED: ("Edited", "edit", "info"),
     Kind.RECORD_DELETED: ("Deleted here", "trash", "warning"),
@@ -47,6 +47,18 @@ _LOOKS: dict[str, tuple[str, str, str]] = {
     Kind.COMPENSATION_RETRIED: ("Undo to be tried again now", "retry", "info"),
     Kind.COMPENSATION_FORCED: ("Restore forced over somebody else's change", "alert", "warning"),
     Kind.COMPENSATION_CLOSED: ("Undo closed; it is not tried any further", "stop", "warning"),
+    Kind.REMOTE_PAUSED: ("Remote paused", "pause", "warning"),
+    Kind.REMOTE_RESUMED: ("Remote resumed", "play", "success"),
+    Kind.BREAKER_OPENED: ("Breaker opened: the remote does not answer", "alert", "error"),
+    Kind.BREAKER_CLOSED: ("Breaker closed: the remote answers again", "check", "success"),
+    Kind.PULL_FINISHED: ("Pull ended", "down", "info"),
+    Kind.RECONCILIATION_STARTED: ("Reconciliation begun", "sync", "info"),
+    Kind.RECONCILIATION_FINISHED: ("Reconciliation ended", "sync", "info"),
+    Kind.RECONCILIATION_BRAKED: ("Reconciliation brake held: nothing is repaired", "alert", "warning"),
+    Kind.RECONCILIATION_CANCELLED: ("Reconciliation cancelled", "cross", "warning"),
+    Kind.RECONCILIATION_APPLIED: ("Plan of a dry run applied", "check", "info"),
+    Kind.API_KEY_MADE: ("API key made", "key", "info"),
+    Kind.API_KEY_REVOKED: ("API key revoked", "key", "warning"),
     Kind.DISCREPANCY_FOUND: ("Found to differ from the remote", "alert", "warning"),
     Kind.DISCREPANCY_IGNORED: ("Difference ignored until it changes", "pause", "info"),
     Kind.RECORD_REPAIRED: ("Repaired after a reconciliation", "check", "success"),
@@ -64,6 +76,7 @@ _LOOKS: dict[str, tuple[str, str, str]] = {
     Kind.DUTY_RESUMED: ("Duty resumed", "play", "info"),
 }
 _OTHER = ("", "info", "info")
+_PULLED = ("seen", "created", "updated", "unchanged", "busy", "invalid")
 _ACTIONS = {"use_remote": "The remote's values were used.", "push_local": "The local values were pushed.",
             "merge": "Merged field by field."}  # fmt: skip
 
@@ -165,7 +178,7 @@ def _number(text: str) -> int | None:
 
 def describe(row: Event, *, name_of: Callable[[str], str] = str) -> Entry:
     """Return an event as people read it."""
-    title, icon, tone = _LOOKS.get(row.kind, _OTHER)
+    title, icon, tone = LOOKS.get(row.kind, _OTHER)
     data = row.data if isinstance(row.data, dict) else {}
     attempt = data.get("attempt")
     return Entry(
@@ -202,6 +215,11 @@ def _detail(kind: str, data: Mapping[str, Any]) -> str:
         return " ".join(str(data[name]) for name in ("summary", "why") if data.get(name))
     if kind.startswith(("group.", "compensation.")):
         return _group_detail(data)
+    if kind.startswith(("remote.", "breaker.")):
+        return " · ".join(str(data[name]) for name in ("remote", "detail") if data.get(name))
+    if kind == Kind.PULL_FINISHED:
+        counts = ", ".join(f"{data[name]:,} {name}" for name in _PULLED if isinstance(data.get(name), int))
+        return " · ".join(part for part in (counts, str(data.get("problem") or "")) if part)
     return str(data.get("detail") or "")
 
 
