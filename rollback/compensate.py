@@ -128,9 +128,9 @@ def _cannot_start(task_id: int, detail: str, clock: Callable[[], datetime]) -> N
 
 def _rescue(*, now: datetime) -> None:
     """Take tasks back from dead workers; one whose last attempt killed its worker asks a person."""
-    journal.rescue_tasks(now=now)
+    _, exhausted = journal.rescue_tasks(now=now)
     error = problem("worker_died", "Every worker that tried this undo died.")
-    for task in journal.exhausted_tasks(now=now):
+    for task in exhausted:
         records.lock([task.record_id])
         outstanding = [*(Outstanding.from_json(stored) for stored in task.outstanding), Outstanding(None, now)]
         reason = TaskReason.MAX_ATTEMPTS

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection
-from django.db.models import F, Q, QuerySet
+from django.db.models import Q, QuerySet
 
 from rollback import states
 from rollback.models import CompensatingTask, Group, GroupedUpdate, Step
@@ -232,7 +232,7 @@ def insert_tasks(tasks: Sequence[CompensatingTask]) -> list[CompensatingTask]:
 
 def claim_task(task_id: int, *, now: datetime) -> CompensatingTask | None:
     """Take one pending task, due or not, and return it with its new claim number; None: somebody else has it."""
-    task = CompensatingTask.objects.select_related("step__group", "resource__remote", "record").get(pk=task_id)
+    task = CompensatingTask.objects.select_related("step", "resource").get(pk=task_id)
     moved = CompensatingTask.objects.filter(pk=task_id, status=TaskStatus.PENDING, claim_no=task.claim_no).update(
         status=TaskStatus.PROCESSING,
         claim_no=task.claim_no + 1,
@@ -322,22 +322,22 @@ def fail_task(
     )  # fmt: skip
 
 
-def rescue_tasks(*, now: datetime, limit: int = 100) -> int:
-    """Return tasks of dead workers to pending; what the dead one may have sent, until now, counts as outstanding."""
-    rescued = 0
+def rescue_tasks(*, now: datetime, limit: int = 100) -> tuple[int, list[CompensatingTask]]:
+    """Put tasks of dead workers back to pending; what the dead one may have sent, until now, counts as outstanding.
+
+    Returns how many, and those that had their last attempt: they stay as they are, for the caller to end.
+    """
+    rescued, exhausted = 0, []
     lost = Outstanding(None, now)
-    for task in _orphaned(now).filter(attempts__lt=F("max_attempts")).order_by("pk")[:limit]:
+    for task in _orphaned(now).order_by("pk")[:limit]:
+        if task.attempts >= task.max_attempts:
+            exhausted.append(task)
+            continue
         rescued += _end_task(
             task, states.TASK_RESCUE, TaskStatus.PENDING, now=now, next_attempt_at=now,
             outstanding=[*task.outstanding, lost.as_json()],
         )  # fmt: skip
-    return rescued
-
-
-def exhausted_tasks(*, now: datetime, limit: int = 100) -> list[CompensatingTask]:
-    """Return tasks of dead workers that had their last attempt."""
-    rows = _orphaned(now).filter(attempts__gte=F("max_attempts")).select_related("step").order_by("pk")
-    return list(rows[:limit])
+    return rescued, exhausted
 
 
 def _orphaned(now: datetime) -> QuerySet[CompensatingTask]:

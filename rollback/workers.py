@@ -40,7 +40,7 @@ def work(*, seconds: float, clock: Callable[[], datetime] = db_now) -> int:
 def look_after(*, clock: Callable[[], datetime] = db_now) -> str:
     """Do what needs no remote: take over dead requests, rescue tasks, and follow a clock that was set back."""
     recovered = compensating.recover(clock=clock)
-    rescued = atomic_retry(lambda: journal.rescue_tasks(now=clock()))
+    rescued, _ = atomic_retry(lambda: journal.rescue_tasks(now=clock()))
     atomic_retry(lambda: journal.set_back(now=clock()))
     return f"{recovered} groups taken over, {rescued} tasks rescued"
 

@@ -81,6 +81,12 @@ def restore(kept: Kept, *, limit: int) -> None:
             cursor.executemany(sql, found[:limit])
 
 
+def execute(sql: str, *params: Any) -> None:
+    """Run one plain statement."""
+    with connections["default"].cursor() as cursor:
+        cursor.execute(sql, params)
+
+
 def rows(sql: str, *params: Any) -> list[dict[str, Any]]:
     """Return the rows of a plain query: the checker's own way to look."""
     with connections["default"].cursor() as cursor:

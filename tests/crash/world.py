@@ -169,7 +169,7 @@ class World:
         self.points: list[str] = []
         self.recovery_points: list[str] = []
         database.empty()
-        Resource.objects.filter(pk=self.resource.pk).exclude(guarantees={}).update(guarantees={})
+        database.execute("UPDATE remote_resource SET guarantees = '{}' WHERE id = %s", self.resource.pk)
         self._insert()
 
     def _insert(self) -> None:

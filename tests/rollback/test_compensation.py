@@ -152,7 +152,7 @@ def test_the_result_of_a_worker_that_lost_its_task_changes_nothing(base: Base) -
     task = journal.claim_task(the_task().pk, now=world.clock())
     assert task is not None
     world.clock.to(world.clock.now + timedelta(seconds=61))
-    assert journal.rescue_tasks(now=world.clock()) == 1
+    assert journal.rescue_tasks(now=world.clock()) == (1, [])
     assert journal.succeed_task(task, weaker_promise="", now=world.clock()) is False
     assert the_task().status == "pending"
 
