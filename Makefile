@@ -34,7 +34,7 @@ test: $(STAMP) browser ## Run all tests: everything on SQLite, those marked db o
 	$(BIN)/python -m tests.both $(ARGS)
 
 test-sqlite: $(STAMP) browser
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist worksteal -q $(ARGS)
 
 test-postgres: $(STAMP)
 	$(BIN)/python -m tests.postgres -- pytest -n 2 --dist worksteal -q -m db $(ARGS)

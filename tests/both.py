@@ -1,8 +1,9 @@
 """`make test`: everything on SQLite and, at the same time, the tests marked `db` on PostgreSQL.
 
 As a command: `python -m tests.both [pytest arguments]`. The kills and the browser leave the processor idle while they
-wait; together both parts take hardly longer than the longer one. What the PostgreSQL part prints is shown when it is
-done. Exit code 1 when either failed. Interrupted, both end all they started.
+wait: both parts together take hardly longer than the longer one, and a third process on SQLite works meanwhile. What
+the PostgreSQL part prints is shown when it is done. Exit code 1 when either failed. Interrupted, both end all they
+started.
 """
 
 import os
@@ -14,9 +15,9 @@ from collections.abc import Sequence
 from tests import children
 
 # Worksteal: whoever has nothing left takes from the other, so that no long test is begun last.
-PYTEST = ["-m", "pytest", "-n", "2", "--dist", "worksteal", "-q"]
-SQLITE = [sys.executable, *PYTEST]
-POSTGRES = [sys.executable, "-m", "tests.postgres", "--", sys.executable, *PYTEST, "-m", "db"]
+PYTEST = ["-m", "pytest", "--dist", "worksteal", "-q"]
+SQLITE = [sys.executable, *PYTEST, "-n", "3"]
+POSTGRES = [sys.executable, "-m", "tests.postgres", "--", sys.executable, *PYTEST, "-n", "2", "-m", "db"]
 
 
 def main(given: Sequence[str]) -> int:
