@@ -23,6 +23,7 @@ from rollback.holding import Reading
 from rollback.models import CompensatingTask, Group
 from rollback.plan import Json
 from rollback.states import GroupStatus, StepStatus, TaskReason, TaskStatus
+from rollback.turns import FREE, Turns
 from rollback.undo import Client, Ending, Outstanding, Undone, Wanted
 from syncportal.kernel import doorbell
 from syncportal.kernel.backoff import exponential_delay_s, honour_retry_after
@@ -55,7 +56,12 @@ def holder_of(task: CompensatingTask) -> str:
 
 
 def run_inline(
-    group_pk: int, clients: Mapping[int, Client], *, budget: Budget, clock: Callable[[], datetime] = db_now
+    group_pk: int,
+    clients: Mapping[int, Client],
+    *,
+    budget: Budget,
+    turns: Turns = FREE,
+    clock: Callable[[], datetime] = db_now,
 ) -> None:
     """Give every task of an aborted group its first run while the request's time lasts; the worker has the rest.
 
@@ -69,6 +75,8 @@ def run_inline(
         client = clients[resource_id]
         if client.spec.remote.remote_id in blocked:
             continue
+        if not turns.may_start(resource_id, wait_s=budget.left() - 1.0):
+            break
         result = run_task(task_id, client, deadline=budget.deadline(budget.left()), clock=clock)
         if result is not None and result.error_kind:
             blocked = set(limits.blocked(clock()))

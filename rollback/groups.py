@@ -22,6 +22,7 @@ from rollback.lanes import Lanes
 from rollback.models import Group, Step
 from rollback.snapshots import Snapshots
 from rollback.states import StepStatus
+from rollback.turns import FREE, Turns
 from rollback.undo import Client
 from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import assert_outside_transaction, atomic_retry
@@ -67,15 +68,12 @@ def carry_out(
     snapshots: Snapshots,
     budget: Budget,
     pool: Executor,
-    keep: Callable[[int], None] = lambda most: None,
+    turns: Turns = FREE,
     clock: Callable[[], datetime] = db_now,
 ) -> None:
-    """Carry out every group of a request just accepted. clients: by resource id, prepared outside any transaction.
-
-    keep: see `service.carry_out`; from then on at most as many calls are under way as one group's policy allows.
-    """
+    """Carry out every group of a request just accepted. clients: by resource id, prepared outside any transaction."""
     assert_outside_transaction()
-    _CarryOut(clients, budget=budget, pool=pool, keep=keep, clock=clock).run(accepted, snapshots)
+    _CarryOut(clients, budget=budget, pool=pool, turns=turns, clock=clock).run(accepted, snapshots)
 
 
 class _CarryOut:
@@ -87,10 +85,10 @@ class _CarryOut:
         *,
         budget: Budget,
         pool: Executor,
-        keep: Callable[[int], None],
+        turns: Turns,
         clock: Callable[[], datetime],
     ) -> None:
-        self.clients, self.budget, self.pool, self.keep, self.clock = clients, budget, pool, keep, clock
+        self.clients, self.budget, self.pool, self.turns, self.clock = clients, budget, pool, turns, clock
         self.specs = {resource_id: client.spec for resource_id, client in clients.items()}
 
     def run(self, accepted: Accepted, snapshots: Snapshots) -> None:
@@ -98,11 +96,16 @@ class _CarryOut:
         reads = snapshots.read([step for running in groups for step in running.steps], held=accepted.held)
         for running in groups:
             running.reads = {step.pk: reads[step.pk] for step in running.steps}
+        begun = next((running for running in groups if not running.failed), None)
+        if begun is not None:
+            begun.first = self._next(begun)
         live = atomic_retry(lambda: self._keep_snapshots(groups, accepted.held))
         undone = [running for running in live if not self._applied(running)]
         call_reports.report(self._calls(groups), now=self.clock())
         for running in undone:
-            compensate.run_inline(running.group.pk, self.clients, budget=self.budget, clock=self.clock)
+            compensate.run_inline(
+                running.group.pk, self.clients, budget=self.budget, turns=self.turns, clock=self.clock
+            )
 
     def _running(self, group: Group, steps: list[Step]) -> Running:
         running = Running(group, steps)
@@ -154,8 +157,6 @@ class _CarryOut:
             if not journal.renew(running.group, now=now):
                 continue
             decide.take_snapshots(running.steps, running.reads, self.specs, locked=locked, now=now)
-            begins = not live and self.budget.forward_left() > 0
-            running.first = _targets(running, running.lanes.room) if begins else []
             keys = {target.step_id: target.key for target in running.first}
             snapshots = [
                 Snapshot(step_id, read.shown.data, read.shown.version, read.intended, keys.get(step_id, ""))
@@ -164,7 +165,7 @@ class _CarryOut:
             ]
             journal.keep_snapshots(snapshots, now=now)
             live.append(running)
-        self.keep(max((running.lanes.width for running in live), default=1))
+        self.turns.keep(max((running.lanes.width for running in live), default=1))
         return live
 
     # --- applying
@@ -181,7 +182,7 @@ class _CarryOut:
         lanes.start(running.first)
         unwritten: list[StepEnd] = []
         while True:
-            starting = _targets(running, lanes.room, begun) if self.budget.forward_left() > 0 else []
+            starting = self._next(running, begun)
             if starting:
                 self._write_ahead(running, starting, unwritten)
                 unwritten, begun = [], begun + len(starting)
@@ -198,6 +199,19 @@ class _CarryOut:
             running.error = problem("deadline", "The request's time was over before every step was sent.")
         unwritten += [StepEnd(target.step_id, StepStatus.UNTOUCHED) for target in lanes.ready]
         return self._decide(running, unwritten)
+
+    def _next(self, running: Running, begun: int = 0) -> list[Target]:
+        """Return the steps to send next, each with its key: as many as there is room for, and the rate allows.
+
+        It is waited for while nothing else is under way.
+        """
+        chosen: list[Target] = []
+        for step in running.steps[begun : begun + running.lanes.room] if self.budget.forward_left() > 0 else ():
+            wait_s = self.budget.forward_left() if running.lanes.idle and not chosen else 0.0
+            if not self.turns.may_start(step.resource_id, wait_s=wait_s):
+                break
+            chosen.append(replace(running.reads[step.pk].target, key=str(uuid.uuid4())))
+        return chosen
 
     def _write_ahead(self, running: Running, starting: Sequence[Target], ended: Sequence[StepEnd]) -> None:
         """Commit "applied k, sent k+1, lease renewed" before step k+1 is called."""
@@ -235,12 +249,6 @@ class _CarryOut:
             )
         )
         return False
-
-
-def _targets(running: Running, count: int, begun: int = 0) -> list[Target]:
-    """Return the next `count` steps to send, each with its key."""
-    chosen = running.steps[begun : begun + count]
-    return [replace(running.reads[step.pk].target, key=str(uuid.uuid4())) for step in chosen]
 
 
 def _end(sent: Sent) -> StepEnd:

@@ -36,6 +36,11 @@ class Lanes:
             return 0
         return self.width + ahead - self._under_way
 
+    @property
+    def idle(self) -> bool:
+        """Tell whether nothing that was started is still to be returned."""
+        return self._under_way == 0
+
     def start(self, targets: Iterable[Target]) -> None:
         """Call these steps, which are committed as sent, as soon as a lane is free."""
         before = len(self.ready)

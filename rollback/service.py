@@ -1,7 +1,5 @@
 """The one entry for a grouped update: from the request's JSON to rows that say what became of it."""
 
-import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -15,6 +13,7 @@ from rollback import accept, groups, plan
 from rollback.budget import Budget
 from rollback.models import GroupedUpdate
 from rollback.snapshots import Snapshots
+from rollback.turns import FREE, Turns, take_turns, too_many
 from rollback.undo import Client
 from syncportal.kernel import correlation
 from syncportal.kernel.clock import db_now
@@ -23,12 +22,8 @@ from syncportal.remote.gateway import client_for
 from syncportal.remote.models import Resource
 from syncportal.remote.spec import spec_for
 from syncportal.sync.events import Actor
-from syncportal.sync.slots import NoSlot, slots
+from syncportal.sync.slots import NoSlot
 from syncportal.sync.validation import Problem
-
-THREADS = 16
-SLOT_WAIT_S = 8.0  # many requests at once share a remote's slots; the rest of the budget is for the work
-SLOT_PAUSE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +58,7 @@ def perform(
         if found is not None:
             return Performed(found, replayed=True)
     look = accept.look(planned, resources, sees_all=sees_all, user_id=actor.user_id)
-    problems += look.problems
+    problems += look.problems + too_many(planned, resources, budget=budget)
     if problems:
         raise plan.InvalidPlan(plan.in_order(problems))
     if planned.validate_only:
@@ -72,7 +67,7 @@ def perform(
     accept.check_remotes(planned, resources, shut)
     used = {resources[step.resource] for group in planned.groups for step in group.steps}
     clients = {resource.pk: client_of(resource) for resource in used}
-    return _with_slots(planned, resources, look, clients, actor=actor, budget=budget)
+    return _in_turn(planned, resources, look, clients, actor=actor, budget=budget)
 
 
 def _earlier(planned: plan.Plan, *, actor: Actor, same_only: bool = False) -> GroupedUpdate | None:
@@ -85,7 +80,7 @@ def _earlier(planned: plan.Plan, *, actor: Actor, same_only: bool = False) -> Gr
         raise
 
 
-def _with_slots(
+def _in_turn(
     planned: plan.Plan,
     resources: Mapping[str, Resource],
     look: accept.Look,
@@ -94,41 +89,29 @@ def _with_slots(
     actor: Actor,
     budget: Budget,
 ) -> Performed:
-    """Lease slots at every remote used, then store and carry out the request."""
-    remotes: dict[int, list[Client]] = {}
-    for client in clients.values():
-        remotes.setdefault(client.spec.remote.remote_id, []).append(client)
+    """Take a turn at every remote used, then store and carry out the request."""
+
+    def refused() -> bool:
+        blocked = limits.blocked(db_now())
+        accept.check_remotes(planned, resources, {pk: found.reason for pk, found in blocked.items()})
+        return _earlier(planned, actor=actor) is not None
+
     steps = sum(len(group.steps) for group in planned.groups)
-    holder = uuid.uuid4().hex
     with ExitStack() as stack:
-        granted = []
-        for _, its in sorted(remotes.items()):  # the same order in every request, so that none waits for another
-            while True:
-                try:
-                    lease = slots(its[0].spec.remote, *its, want=min(THREADS, steps), holder=holder)
-                    granted.append(stack.enter_context(lease))
-                    break
-                except NoSlot as refused:
-                    blocked = limits.blocked(db_now())
-                    accept.check_remotes(planned, resources, {pk: found.reason for pk, found in blocked.items()})
-                    if (found := _earlier(planned, actor=actor)) is not None:
-                        return Performed(found, replayed=True)
-                    if budget.waited() > SLOT_WAIT_S:
-                        raise accept.RemoteUnavailable(str(refused)) from None
-                    time.sleep(SLOT_PAUSE_S)
+        try:
+            turns = stack.enter_context(take_turns(clients, steps=steps, budget=budget, refused=refused))
+        except NoSlot as no_slot:
+            raise accept.RemoteUnavailable(str(no_slot)) from None
+        if turns is None:
+            return Performed(_earlier(planned, actor=actor), replayed=True)
         pool = ThreadPoolExecutor(
-            min(granted),
+            turns.width,
             thread_name_prefix="group",
             initializer=correlation.adopt,
             initargs=(correlation.current(),),
         )
         stack.callback(pool.shutdown, cancel_futures=True)  # a request that is refused has no more use for its reads
-
-        def keep(most: int) -> None:
-            for remote_id in remotes if most < max(granted) else ():
-                limits.shrink(remote_id, holder=holder, slots=most)
-
-        accepted = carry_out(planned, resources, look, clients, actor=actor, budget=budget, pool=pool, keep=keep)
+        accepted = carry_out(planned, resources, look, clients, actor=actor, budget=budget, pool=pool, turns=turns)
     return Performed(accepted.request, replayed=not accepted.fresh)
 
 
@@ -141,16 +124,13 @@ def carry_out(
     actor: Actor,
     budget: Budget,
     pool: Executor,
-    keep: Callable[[int], None] = lambda most: None,
+    turns: Turns = FREE,
     clock: Callable[[], datetime] = db_now,
 ) -> accept.Accepted:
-    """Begin to read, store and hold everything or nothing, and carry it out; see `accept.accept` for refusals.
-
-    keep: gives back the slots beyond so many, once everything is read; part of the transaction that keeps what was.
-    """
-    snapshots = Snapshots(clients, budget, pool)
+    """Begin to read, store and hold everything or nothing, and carry it out; see `accept.accept` for refusals."""
+    snapshots = Snapshots(clients, budget, pool, turns)
     snapshots.begin(planned, resources, free=look.free)
     accepted = accept.accept(planned, resources, actor=actor)
     if accepted.fresh:
-        groups.carry_out(accepted, clients, snapshots=snapshots, budget=budget, pool=pool, keep=keep, clock=clock)
+        groups.carry_out(accepted, clients, snapshots=snapshots, budget=budget, pool=pool, turns=turns, clock=clock)
     return accepted

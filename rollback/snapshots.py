@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 
 from rollback import calls
 from rollback.budget import Budget
-from rollback.calls import Read, Target
+from rollback.calls import Read, Target, problem
 from rollback.models import Step
 from rollback.plan import Plan
+from rollback.turns import Turns
 from rollback.undo import Client
 from syncportal.remote.models import Resource
 from syncportal.sync.records import RecordState
@@ -31,6 +32,7 @@ class Snapshots:
     clients: Mapping[int, Client]
     budget: Budget
     pool: Executor
+    turns: Turns
     _ahead: dict[Place, Future[Read]] = field(default_factory=dict)
 
     def begin(self, plan: Plan, resources: Mapping[str, Resource], *, free: Mapping[Place, str]) -> None:
@@ -38,6 +40,8 @@ class Snapshots:
         for step in (step for group in plan.groups for step in group.steps):
             place = (resources[step.resource].pk, step.occurrence_id)
             if place in free and self.clients[place[0]].spec.conditional:
+                if not self.turns.may_start(place[0]):
+                    break
                 target = Target(0, 0, step.occurrence_id, step.changes, step.expected_version, free[place])
                 self._ahead[place] = self._ask(target, place)
 
@@ -52,8 +56,11 @@ class Snapshots:
             read = begun.result() if begun is not None else None
             if read is not None and (read.shown is None or read.shows(state)):
                 found[step.pk] = replace(read, target=target)
-            else:
+            elif self.turns.may_start(step.resource_id, wait_s=self.budget.forward_left()):
                 waiting[step.pk] = self._ask(target, (step.resource_id, step.occurrence_id))
+            else:
+                late = problem("deadline", "The request's time was over before every object was read.")
+                found[step.pk] = Read(target, error=late)
         return {step.pk: found[step.pk] if step.pk in found else waiting[step.pk].result() for step in steps}
 
     def _ask(self, target: Target, place: Place) -> Future[Read]:
