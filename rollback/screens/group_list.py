@@ -14,7 +14,7 @@ from rollback import visibility
 from rollback.metrics import WAITING_FOR_PERSON
 from rollback.models import CompensatingTask, Group, Step
 from rollback.screens import group_page
-from rollback.screens.list_parts import AgeFilter, Choices, ReadOnlyList, resources
+from rollback.screens.list_parts import NOTHING, AgeFilter, Choices, ReadOnlyList, resources
 from rollback.screens.looks import group_badge
 from rollback.states import OPEN_TASKS, GroupStatus
 from syncportal.kernel.clock import db_now
@@ -111,7 +111,7 @@ class GroupAdmin(ReadOnlyList):
         """Show what went wrong, and at which object."""
         error = row.error if isinstance(row.error, dict) else {}
         if not error:
-            return "–"
+            return NOTHING
         at, text = str(error.get("occurrenceId") or ""), str(error.get("detail") or error.get("code") or "")
         words = f"{at}: {text}" if at else text
         return format_html('<span class="problem" title="{}">{}</span>', words[:1000], cut(words, 80))
@@ -129,7 +129,7 @@ class GroupAdmin(ReadOnlyList):
     def open_tasks(self, row: Any) -> SafeString | str:
         """Show how many undos are not at their end; in colour when a person must act."""
         tone = " count--attention" if row.status == GroupStatus.NEEDS_ATTENTION else ""
-        return format_html('<span class="count{}">{}</span>', tone, row.waiting) if row.waiting else "–"
+        return format_html('<span class="count{}">{}</span>', tone, row.waiting) if row.waiting else NOTHING
 
     @admin.display(description="Age", ordering="created_at")
     def age(self, row: Any) -> SafeString:

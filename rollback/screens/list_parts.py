@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.contrib.admin import ModelAdmin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
 
 from syncportal.kernel.clock import db_now
 from syncportal.remote.models import Resource
@@ -15,6 +16,7 @@ from syncportal.sync import rights
 from syncportal.sync.screens.history_lists import CappedPaginator
 from syncportal.sync.screens.own_filters import OwnFilters
 
+NOTHING = format_html('<span class="nothing">{}</span>', "–")  # a phone, which has no columns, leaves it out
 AGES = {"1h": ("within an hour", timedelta(hours=1)), "1d": ("within a day", timedelta(days=1)),
         "7d": ("within 7 days", timedelta(days=7))}  # fmt: skip
 Choices = Iterable[tuple[str, str]]

@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from rollback import bulk_acts, metrics, visibility
 from rollback.models import CompensatingTask
 from rollback.screens import task_page
-from rollback.screens.list_parts import AgeFilter, Choices, ReadOnlyList
+from rollback.screens.list_parts import NOTHING, AgeFilter, Choices, ReadOnlyList
 from rollback.screens.looks import reason_words, task_badge
 from rollback.states import OPEN_TASKS, TaskReason, TaskStatus
 from syncportal.kernel.clock import db_now
@@ -92,7 +92,7 @@ class TaskAdmin(ReadOnlyList):
         error = row.last_error if isinstance(row.last_error, dict) else {}
         text = str(error.get("detail") or "")
         words = cut(text, 90) if text else reason_words(row)
-        return format_html('<span class="problem" title="{}">{}</span>', text[:1000], words) if words else "–"
+        return format_html('<span class="problem" title="{}">{}</span>', text[:1000], words) if words else NOTHING
 
     @admin.display(description="Group", ordering="group_id")
     def group_shown(self, row: CompensatingTask) -> SafeString:
@@ -114,7 +114,7 @@ class TaskAdmin(ReadOnlyList):
         if row.status == TaskStatus.PROCESSING:
             return "now"
         if row.next_attempt_at is None:
-            return "–"
+            return NOTHING
         words = "due since " if row.next_attempt_at <= row.shown_at else "in "
         return format_html('<span class="nowrap">{}{}</span>', words, time_tag(row.next_attempt_at, now=row.shown_at))
 

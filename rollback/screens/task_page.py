@@ -73,6 +73,8 @@ def _force(request: HttpRequest, task: CompensatingTask) -> str:
 
 def _close(request: HttpRequest, task: CompensatingTask) -> str:
     look = operate.close(task.pk, why=request.POST.get("why", ""), actor=actor_of(request.user))
+    if look.gone:
+        return "Closed. The object no longer exists; the record finds that out by itself and asks its owner what to do."
     if look.shown is None:
         return "Closed. The object could not be read, so the record finds out by itself what the remote holds."
     return "Closed. The record was given back as the remote shows it now."

@@ -76,18 +76,18 @@ def test_a_long_group_keeps_only_the_slots_that_its_policy_uses(master: DemoMast
 @pytest.mark.parametrize("parallel", [1, 4])
 def test_sixteen_groups_at_once_beside_a_drain_share_few_slots(master: DemoMaster, parallel: int) -> None:
     scene = scene_of(master, concurrency=4, policy={"parallel": parallel})
-    for record in scene.records(*names(101, 60)):
+    for record in scene.records(*names(101, 30)):
         edit(record, city="Lund")
-    scene.records(*names(1, 64))
+    scene.records(*names(1, 48))
     master.latency_ms = 20
 
     def push() -> int:
         return drain().settled
 
-    found = at_once(push, *(sending(scene, names(1 + 4 * number, 4)) for number in range(16)))
+    found = at_once(push, *(sending(scene, names(1 + 3 * number, 3)) for number in range(16)))
     pushed = found.pop(0)
     assert [status for status, _ in found] == [200] * 16, found
     assert set(Group.objects.values_list("status", flat=True)) == {"applied"}
-    assert pushed + drain().settled == 60
+    assert pushed + drain().settled == 30
     assert most_at_once(master) <= 4
     assert not SlotLease.objects.exists()

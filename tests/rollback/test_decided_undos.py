@@ -7,7 +7,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from rollback import operate
+from rollback import operate, workers
 from rollback.models import CompensatingTask, Group
 from syncportal.demo import DemoMaster
 from syncportal.sync import local
@@ -15,10 +15,10 @@ from syncportal.sync.events import Actor
 from syncportal.sync.models import Conflict, Record, SyncJob
 from syncportal.sync.states import AGREED
 from tests.factories import drain, edit
-from tests.rollback.scene import Scene
+from tests.rollback.scene import ADDRESS, Scene
 from tests.rollback.test_operate import actor, conflicting
 
-pytestmark = [pytest.mark.db, pytest.mark.django_db(transaction=True)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
@@ -113,3 +113,32 @@ def test_a_conflict_is_decided_once_when_an_operator_closed_the_task_before(scen
     assert (answer.status_code, answer.json()["code"]) == (409, "already_resolved")
     drain()
     assert scene.city("ACC-0001") == "Elsewhere"
+
+
+@pytest.mark.parametrize("action", ["use_remote", "push_local"])
+def test_closing_an_undo_whose_object_is_gone_leaves_the_question_to_the_records_owner(
+    scene: Scene, action: str
+) -> None:
+    scene.records("ACC-0001", "ACC-0002")
+    scene.break_write("ACC-0002")
+    scene.master.faults.add("status", status=503, phase="write", object_id="ACC-0001", skip=1, times=1)
+    scene.caller("owner").post(ADDRESS, scene.body("ACC-0001", "ACC-0002"))
+    scene.master.delete("accounts", "ACC-0001")
+    task = CompensatingTask.objects.get()
+    operate.retry_now(task.pk, actor=actor(scene), why="")
+    workers.work(seconds=20)
+    task.refresh_from_db()
+    assert (task.status, task.reason) == ("failed_permanent", "gone")
+    client = Client()
+    client.force_login(scene.people["admin"])
+    act = reverse("admin:rollback_compensatingtask_do", args=[task.pk, "close"])
+    text = client.post(act, {"why": "gone for good"}, follow=True).content.decode()
+    assert "The object no longer exists; the record finds that out by itself" in text
+    drain()
+    assert Conflict.objects.open().get().reason == "deleted_remote"
+    assert decide(scene, action=action).status_code == 200
+    drain()
+    record, job = Record.objects.get(pk=task.record_id), SyncJob.objects.get(pk=task.record_id)
+    assert (job.held_by, job.status in AGREED, job.in_doubt) == ("", True, False)
+    assert (record.deleted_at is None) == (action == "push_local")
+    assert (scene.master.get("accounts", str(record.external_id)) is None) == (action == "use_remote")

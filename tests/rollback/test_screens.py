@@ -218,6 +218,15 @@ def test_operations_are_told_once_of_a_failed_undo(scene: Scene, settings: Any) 
     assert reverse("admin:rollback_group_change", args=[task.step.group_id]) in letter.body
 
 
+def test_a_task_that_was_tried_in_vain_does_not_say_that_its_first_run_is_to_come(scene: Scene) -> None:
+    task = failed(scene)
+    client = browser(scene, "operator")
+    Event.objects.filter(data__task=str(task.task_id)).delete()
+    assert "1 run did not end it yet." in page(client, "compensatingtask_change", task.pk)
+    CompensatingTask.objects.update(attempts=0)
+    assert "the first run comes by itself" in page(client, "compensatingtask_change", task.pk)
+
+
 def test_remote_text_is_escaped(scene: Scene) -> None:
     scene.records("ACC-0001")
     body = scene.body("ACC-0001", city="<script>alert(1)</script>")
