@@ -18,7 +18,7 @@ from reconciliation import timetable
 from rollback import workers as compensations
 from syncportal.access import idempotency, throttle
 from syncportal.bulk import journal as operations
-from syncportal.kernel import doorbell
+from syncportal.kernel import doorbell, planner
 from syncportal.kernel.clock import db_now
 from syncportal.ops import owner_mails
 from syncportal.ops.alerts import alert_store, digests, evaluate, outbox, summaries
@@ -78,6 +78,7 @@ def _forget(now: datetime) -> str:
         "alerts": _until_none(lambda: alert_store.prune(now) + outbox.prune(now)),
         "bulk operations": _until_none(lambda: operations.prune(now)),
     }
+    planner.refresh_statistics()
     return ", ".join(f"{number} {what}" for what, number in gone.items()) + " removed"
 
 
