@@ -4,20 +4,26 @@ Owns: filling an empty database through the product's own functions, and which a
 page of the product has an address here, with the state that is hardest to draw. Does not: start or photograph anything.
 """
 
+import copy
+import uuid
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from django.contrib.auth.models import Group as Role
 from django.contrib.auth.models import User
+from django.db.models import Model
 from django.utils import timezone
 
 from reconciliation import engine, runs
-from reconciliation.models import Discrepancy
+from reconciliation.models import Discrepancy, Run
 from rollback import compensate
 from rollback.models import CompensatingTask, Group
 from syncportal.access import keys, roles
 from syncportal.access.models import ApiKey
 from syncportal.bulk import journal, work
+from syncportal.bulk.models import BulkOperation
 from syncportal.demo import DemoMaster
 from syncportal.demo import groups as demo_groups
 from syncportal.demo.client import DemoControl
@@ -31,7 +37,7 @@ from syncportal.sync import local, operate, pull, records, transitions
 from syncportal.sync.error_models import ErrorGroup
 from syncportal.sync.events import Actor
 from syncportal.sync.local import Edit
-from syncportal.sync.models import Conflict, Record, SyncJob, SyncLog
+from syncportal.sync.models import Conflict, Event, Record, SyncJob, SyncLog
 from syncportal.sync.records import RecordState
 from syncportal.sync.states import Intent
 
@@ -263,3 +269,30 @@ def many(count: int) -> None:
         )  # fmt: skip
     ids = records.insert(states, now=now)
     transitions.insert([transitions.NewJob(pk, resource.remote_id, False, 4) for pk in ids], now=now)
+    copies(Conflict, [{"record_id": pk} for pk in ids], state="open")
+    copies(Discrepancy, [{"external_id": f"X-{i:06d}", "record_id": pk} for i, pk in enumerate(ids)], state="open")
+    copies(Event, [{"record_id": pk} for pk in ids], kind="discrepancy.found")
+    copies(SyncLog, [{"record_id": pk} for pk in ids], record__isnull=False)
+    copies(BulkOperation, [{}] * count)
+    copies(Run, [{}] * count, state="finished")
+    scopes = [{"scope_key": f"remote:{i + 1_000}", "scope_name": f"remote {i}"} for i in range(count)]
+    copies(Alert, scopes, state="open")
+    copies(Delivery, [{"uid": uuid.uuid4()} for _ in range(count)])
+    copies(ErrorGroup, [{"id": i + 1, "message": f"Refused for the reason {i}."} for i in range(500)])
+    copies(Group, [{"group_id": f"many-{i}"} for i in range(count)], status="applied")
+    copies(User, [{"username": f"person-{i}"} for i in range(count)], username="owner")
+
+
+def copies(model: type[Model], changes: Sequence[Mapping[str, Any]], **like: Any) -> None:
+    """Add a copy of one row with each of the changes, past the product's verbs: rows to be looked at only."""
+    first = model._default_manager.filter(**like).order_by("-pk").first()
+    if first is None:
+        raise LookupError(f"no {model.__name__} to copy")
+    rows = []
+    for change in changes:
+        row = copy.copy(first)
+        row.pk = None
+        for name, value in change.items():
+            setattr(row, name, value)
+        rows.append(row)
+    model._default_manager.bulk_create(rows, batch_size=500)

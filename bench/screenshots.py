@@ -1,8 +1,8 @@
 """Takes pictures of every page with realistic data: `python -m bench.screenshots [FOLDER [PAGE …]]`.
 
 Starts a demo master, a web server and a database of its own in a temporary folder, and stores pages at 1440 and 390
-pixels, light and dark: empty, full, as people of other roles see them, and with 10,000 more rows. screenshot_world.py
-says what is in it.
+pixels, light and dark: empty, full, as people of other roles see them, and with 10,000 more rows in each list.
+screenshot_world.py says what is in it.
 """
 
 import argparse
@@ -113,7 +113,7 @@ def main() -> None:
         for name in ("owner", "idle", "viewer"):
             camera.shoot(known[name], world.LISTS | world.PROBLEMS, name, themes=["light"])
         world.many(10_000)
-        camera.shoot(known["root"], {name: pages[name] for name in ("start", "records", "nothing")}, "many")
+        camera.shoot(known["root"], world.LISTS | {"nothing": pages["nothing"]}, "many")
         browser.close()
     print(f"{len(list(options.folder.glob('*.png')))} pictures in {options.folder}")
 

@@ -30,6 +30,8 @@ from syncportal.sync.screens.page import fragment, render
 
 VIEW, ADD, CHANGE = "remote.view_resource", "remote.add_resource", "remote.change_resource"
 
+_PULL_STATES = {"running": "running", "done": "done", "failed": "given up"}
+
 
 class ResourceAdmin(ModelAdmin):
     """Resources: the list and the addresses of their pages."""
@@ -83,7 +85,8 @@ class ResourceAdmin(ModelAdmin):
         """Show how the newest pull stands."""
         if row.newest_pull is None:
             return "never"
-        return f"{row.newest_pull.state}, {row.newest_pull.seen} seen"
+        state = _PULL_STATES.get(row.newest_pull.state, row.newest_pull.state)
+        return f"{state}, {row.newest_pull.seen:,} seen"
 
     of_remote.short_description = "remote"  # type: ignore[attr-defined]
     record_count.short_description = "records"  # type: ignore[attr-defined]
