@@ -108,10 +108,14 @@ def _update_plan(
     if guards and vendor == "sqlite":
         # SQLite would rather walk an index on the guarded column for every row of v; a CASE hides it from the planner.
         guards = [f"CASE WHEN {' AND '.join(guards)} THEN 1 END = 1"]
+    keys = [f't."{key}" = v.pk']
+    if vendor == "postgresql":
+        # It takes any JSON for a hundred rows and would read a table of some thousands rather than look them up.
+        keys.append(f't."{key}" = ANY(%s::{_column_type(by_name["pk"])}[])')
     own = "t." if vendor == "postgresql" else ""  # SQLite's RETURNING knows no alias
     sql = (
         f'UPDATE "{model._meta.db_table}" AS t SET {", ".join(settings)} FROM {_source(fields, names)} '
-        f'WHERE {" AND ".join([f"""t."{key}" = v.pk""", *guards])} RETURNING {own}"{key}"'
+        f'WHERE {" AND ".join([*keys, *guards])} RETURNING {own}"{key}"'
     )
     return _Plan(sql, names, tuple(_converter(field) for field in fields))
 
@@ -220,7 +224,8 @@ def update_rows(
     special = tuple((computed or {}).items())
     plan = _update_plan(connection.vendor, model, tuple(rows[0]), tuple(guard), where, special)
     with connection.cursor() as cursor:
-        cursor.execute(plan.sql, [plan.payload(rows), *params])
+        keys = [[row["pk"] for row in rows]] if connection.vendor == "postgresql" else []
+        cursor.execute(plan.sql, [plan.payload(rows), *keys, *params])
         return {row[0] for row in cursor.fetchall()}
 
 
