@@ -1,7 +1,7 @@
 """Takes a grouped update in: one transaction for the request, its groups, steps and holds, or nothing."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -14,7 +14,6 @@ from rollback.models import Group, GroupedUpdate, Step
 from rollback.plan import Json, Plan, PlannedStep
 from rollback.states import GroupStatus
 from syncportal.kernel import correlation
-from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import atomic_retry
 from syncportal.remote.models import Resource
 from syncportal.remote.spec import spec_for
@@ -131,7 +130,7 @@ def check_remotes(plan: Plan, resources: Mapping[str, Resource], blocked: Mappin
             raise RemoteUnavailable(f"The remote of {slug} is unavailable ({reason}).")
 
 
-def accept(plan: Plan, resources: Mapping[str, Resource], *, actor: Actor) -> Accepted:
+def accept(plan: Plan, resources: Mapping[str, Resource], *, actor: Actor, clock: Callable[[], datetime]) -> Accepted:
     """Store and hold everything, or nothing; raises RecordBusy, KeyReused or StillRunning."""
     request_id = plan.request_id or uuid.uuid4().hex
 
@@ -139,7 +138,7 @@ def accept(plan: Plan, resources: Mapping[str, Resource], *, actor: Actor) -> Ac
         # The first durable commit is the one before the first write, and takes this one to the disk with it: a power
         # cut between the two forgets a request that has sent nothing.
         return atomic_retry(
-            lambda: _store(plan, resources, request_id=request_id, actor=actor, now=db_now()), durable=False
+            lambda: _store(plan, resources, request_id=request_id, actor=actor, now=clock()), durable=False
         )
 
     try:

@@ -7,7 +7,7 @@ another is called. The database is used on the caller's thread only.
 """
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -24,7 +24,6 @@ from rollback.snapshots import Snapshots
 from rollback.states import StepStatus
 from rollback.turns import FREE, Turns
 from rollback.undo import Client
-from syncportal.kernel.clock import db_now
 from syncportal.kernel.tx import assert_outside_transaction, atomic_retry
 from syncportal.remote.payloads import RemoteObject
 from syncportal.sync import call_reports, records
@@ -68,12 +67,16 @@ def carry_out(
     snapshots: Snapshots,
     budget: Budget,
     pool: Executor,
+    clock: Callable[[], datetime],
     turns: Turns = FREE,
-    clock: Callable[[], datetime] = db_now,
+    calm: Container[int] = (),
 ) -> None:
-    """Carry out every group of a request just accepted. clients: by resource id, prepared outside any transaction."""
+    """Carry out every group of a request just accepted.
+
+    clients: by resource id, prepared outside any transaction. calm: remotes of which good calls are no news.
+    """
     assert_outside_transaction()
-    _CarryOut(clients, budget=budget, pool=pool, turns=turns, clock=clock).run(accepted, snapshots)
+    _CarryOut(clients, budget=budget, pool=pool, turns=turns, clock=clock).run(accepted, snapshots, calm=calm)
 
 
 class _CarryOut:
@@ -91,7 +94,7 @@ class _CarryOut:
         self.clients, self.budget, self.pool, self.turns, self.clock = clients, budget, pool, turns, clock
         self.specs = {resource_id: client.spec for resource_id, client in clients.items()}
 
-    def run(self, accepted: Accepted, snapshots: Snapshots) -> None:
+    def run(self, accepted: Accepted, snapshots: Snapshots, *, calm: Container[int]) -> None:
         groups = [self._running(group, steps) for group, steps in accepted.groups]
         reads = snapshots.read([step for running in groups for step in running.steps], held=accepted.held)
         for running in groups:
@@ -101,7 +104,7 @@ class _CarryOut:
             begun.first = self._next(begun)
         live = atomic_retry(lambda: self._keep_snapshots(groups, accepted.held))
         undone = [running for running in live if not self._applied(running)]
-        call_reports.report(self._calls(groups), now=self.clock())
+        call_reports.report(self._calls(groups), now=self.clock(), calm=calm)
         for running in undone:
             compensate.run_inline(
                 running.group.pk, self.clients, budget=self.budget, turns=self.turns, clock=self.clock
@@ -154,17 +157,15 @@ class _CarryOut:
                 error = (failed.error or {}) | {"occurrenceId": failed.target.occurrence_id}
                 decide.reject(running.group, running.steps, error=error, reads=running.reads, now=now)
                 continue
-            if not journal.renew(running.group, now=now):
-                continue
-            decide.take_snapshots(running.steps, running.reads, self.specs, locked=locked, now=now)
             keys = {target.step_id: target.key for target in running.first}
             snapshots = [
                 Snapshot(step_id, read.shown.data, read.shown.version, read.intended, keys.get(step_id, ""))
                 for step_id, read in running.reads.items()
                 if read.shown is not None and read.intended is not None
             ]
-            journal.keep_snapshots(snapshots, now=now)
-            live.append(running)
+            if journal.keep_snapshots(running.group, snapshots, now=now):
+                decide.take_snapshots(running.steps, running.reads, self.specs, locked=locked, now=now)
+                live.append(running)
         self.turns.keep(max((running.lanes.width for running in live), default=1))
         return live
 
@@ -217,11 +218,8 @@ class _CarryOut:
         """Commit "applied k, sent k+1, lease renewed" before step k+1 is called."""
 
         def work() -> bool:
-            now = self.clock()
-            if not journal.renew(running.group, now=now):
-                return False
-            journal.advance_steps(ended, keys={target.step_id: target.key for target in starting}, now=now)
-            return True
+            keys = {target.step_id: target.key for target in starting}
+            return journal.advance_steps(ended, keys=keys, group=running.group, now=self.clock())
 
         if not atomic_retry(work):
             running.lanes.stopped = True

@@ -23,7 +23,9 @@ from syncportal.kernel.machine import Verb
 from syncportal.sync.events import Actor
 from syncportal.sync.transitions import AHEAD, LONGEST_LEASE
 
+_RUNNING = "EXISTS (SELECT 1 FROM rollback_group g WHERE g.id = %s AND g.claim_no = %s AND g.status = 'running'"
 GROUP_LEASE_S = 45.0
+RENEW_S = GROUP_LEASE_S / 3  # a lease this far spent is renewed before more is sent
 TASK_LEASE_S = 60.0
 
 
@@ -76,11 +78,22 @@ def insert_steps(steps: Iterable[Step]) -> list[Step]:
     return Step.objects.bulk_create(list(steps))
 
 
-def renew(group: Group, *, now: datetime) -> bool:
-    """Prolong a running group's lease; False: somebody recovered it, so nothing more may be sent."""
-    until = now + timedelta(seconds=GROUP_LEASE_S)
-    row = {"pk": group.pk, "claim_no": group.claim_no, "lease_until": until, "updated_at": now}
-    return bool(update_rows(Group, [row], guard=("claim_no",), where="t.status = 'running'"))
+def renew(group: Group, *, now: datetime) -> None:
+    """Prolong a running group's lease where a third of it is over; whoever recovered the group keeps it."""
+    if group.lease_until is not None and group.lease_until - now > timedelta(seconds=GROUP_LEASE_S - RENEW_S):
+        return
+    group.lease_until = now + timedelta(seconds=GROUP_LEASE_S)
+    row = {"pk": group.pk, "claim_no": group.claim_no, "lease_until": group.lease_until, "updated_at": now}
+    update_rows(Group, [row], guard=("claim_no",), where="t.status = 'running'")
+
+
+def _while_ours(group: Group) -> tuple[str, list[Any]]:
+    """Return the condition that nobody recovered a running group, and its parameters.
+
+    The group's row stays locked, so that whoever recovers it waits for what is written under this condition.
+    """
+    locked = " FOR NO KEY UPDATE)" if connection.vendor == "postgresql" else ")"
+    return _RUNNING + locked, [group.pk, group.claim_no]
 
 
 def _decide(group: Group, verb: Verb, status: GroupStatus, *, error: Json | None, now: datetime) -> bool:
@@ -168,16 +181,24 @@ class Snapshot:
     key: str = ""
 
 
-def keep_snapshots(snapshots: Sequence[Snapshot], *, now: datetime) -> None:
-    """Commit the snapshots and the intended contents, and write ahead the steps that have a key."""
-    update_rows(
+def keep_snapshots(group: Group, snapshots: Sequence[Snapshot], *, now: datetime) -> bool:
+    """Commit the snapshots and the intended contents, and write ahead the steps that have a key.
+
+    False: somebody recovered the group, so nothing may be sent.
+    """
+    renew(group, now=now)
+    where, params = _while_ours(group)
+    kept = update_rows(
         Step,
         [
             {"pk": s.step_id, "snapshot": s.data, "snapshot_version": s.version, "intended": s.intended, "key": s.key,
              "status": (StepStatus.SENT if s.key else StepStatus.PLANNED).value, "sent_at": now if s.key else None}
             for s in snapshots
         ],
+        where=where,
+        params=params,
     )  # fmt: skip
+    return bool(kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +215,19 @@ class StepEnd:
     error: Json | None = None
 
 
-def advance_steps(ends: Sequence[StepEnd], *, keys: Mapping[int, str] | None = None, now: datetime) -> None:
-    """Commit what came of sent steps, and write ahead those that are sent next, each with its idempotency key."""
+def advance_steps(
+    ends: Sequence[StepEnd], *, now: datetime, keys: Mapping[int, str] | None = None, group: Group | None = None
+) -> bool:
+    """Store what came of sent steps, and write ahead those that are sent next, each with its idempotency key.
+
+    group: only while nobody recovered it; False says that somebody did, so nothing more may be sent.
+    """
+    where = "(v.status <> 'sent' OR t.status = 'planned')"
+    params: list[Any] = []
+    if group is not None:
+        renew(group, now=now)
+        ours, params = _while_ours(group)
+        where += f" AND {ours}"
     rows: list[dict[str, Any]] = [
         {"pk": e.step_id, "status": e.status.value, "applied": e.applied, "applied_version": e.version,
          "error": e.error, "key": "", "sent_at": None}
@@ -206,15 +238,17 @@ def advance_steps(ends: Sequence[StepEnd], *, keys: Mapping[int, str] | None = N
          "key": key, "sent_at": now}
         for pk, key in (keys or {}).items()
     ]  # fmt: skip
-    update_rows(
+    moved = update_rows(
         Step,
         rows,
-        where="v.status <> 'sent' OR t.status = 'planned'",
+        where=where,
+        params=params,
         computed={
             name: f"CASE WHEN v.status IN ('sent', 'untouched') THEN v.{name} ELSE t.{name} END"
             for name in ("key", "sent_at")
         },
     )
+    return bool(moved)
 
 
 def set_step_status(step_ids: Iterable[int], status: StepStatus) -> None:

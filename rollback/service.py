@@ -1,6 +1,6 @@
 """The one entry for a grouped update: from the request's JSON to rows that say what became of it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from rollback.snapshots import Snapshots
 from rollback.turns import FREE, Turns, take_turns, too_many
 from rollback.undo import Client
 from syncportal.kernel import correlation
-from syncportal.kernel.clock import db_now
+from syncportal.kernel.clock import running_clock
 from syncportal.remote import limits
 from syncportal.remote.gateway import client_for
 from syncportal.remote.models import Resource
@@ -67,7 +67,8 @@ def perform(
     accept.check_remotes(planned, resources, shut)
     used = {resources[step.resource] for group in planned.groups for step in group.steps}
     clients = {resource.pk: client_of(resource) for resource in used}
-    return _in_turn(planned, resources, look, clients, actor=actor, budget=budget)
+    calm = {resource.remote_id for resource in used if limits.calm(resource.remote)}
+    return _in_turn(planned, resources, look, clients, actor=actor, budget=budget, calm=calm)
 
 
 def _earlier(planned: plan.Plan, *, actor: Actor, same_only: bool = False) -> GroupedUpdate | None:
@@ -88,18 +89,20 @@ def _in_turn(
     *,
     actor: Actor,
     budget: Budget,
+    calm: Container[int],
 ) -> Performed:
     """Take a turn at every remote used, then store and carry out the request."""
+    clock = running_clock()
 
     def refused() -> bool:
-        blocked = limits.blocked(db_now())
+        blocked = limits.blocked(clock())
         accept.check_remotes(planned, resources, {pk: found.reason for pk, found in blocked.items()})
         return _earlier(planned, actor=actor) is not None
 
     steps = sum(len(group.steps) for group in planned.groups)
     with ExitStack() as stack:
         try:
-            turns = stack.enter_context(take_turns(clients, steps=steps, budget=budget, refused=refused))
+            turns = stack.enter_context(take_turns(clients, steps=steps, budget=budget, clock=clock, refused=refused))
         except NoSlot as no_slot:
             raise accept.RemoteUnavailable(str(no_slot)) from None
         if turns is None:
@@ -111,7 +114,10 @@ def _in_turn(
             initargs=(correlation.current(),),
         )
         stack.callback(pool.shutdown, cancel_futures=True)  # a request that is refused has no more use for its reads
-        accepted = carry_out(planned, resources, look, clients, actor=actor, budget=budget, pool=pool, turns=turns)
+        accepted = carry_out(
+            planned, resources, look, clients, actor=actor, budget=budget, pool=pool, clock=clock, turns=turns,
+            calm=calm,
+        )  # fmt: skip
     return Performed(accepted.request, replayed=not accepted.fresh)
 
 
@@ -124,13 +130,19 @@ def carry_out(
     actor: Actor,
     budget: Budget,
     pool: Executor,
+    clock: Callable[[], datetime],
     turns: Turns = FREE,
-    clock: Callable[[], datetime] = db_now,
+    calm: Container[int] = (),
 ) -> accept.Accepted:
-    """Begin to read, store and hold everything or nothing, and carry it out; see `accept.accept` for refusals."""
+    """Begin to read, store and hold everything or nothing, and carry it out; see `accept.accept` for refusals.
+
+    calm: the ids of remotes of which good calls are no news.
+    """
     snapshots = Snapshots(clients, budget, pool, turns)
     snapshots.begin(planned, resources, free=look.free)
-    accepted = accept.accept(planned, resources, actor=actor)
+    accepted = accept.accept(planned, resources, actor=actor, clock=clock)
     if accepted.fresh:
-        groups.carry_out(accepted, clients, snapshots=snapshots, budget=budget, pool=pool, turns=turns, clock=clock)
+        groups.carry_out(
+            accepted, clients, snapshots=snapshots, budget=budget, pool=pool, clock=clock, turns=turns, calm=calm
+        )
     return accepted

@@ -7,6 +7,7 @@ where one step's calls beyond the first are paid before the next step's. Does no
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 
 from rollback.budget import FORWARD_SHARE, Budget
 from rollback.plan import Plan
@@ -48,7 +49,12 @@ FREE = Turns({})
 
 @contextmanager
 def take_turns(
-    clients: Mapping[int, Client], *, steps: int, budget: Budget, refused: Callable[[], bool]
+    clients: Mapping[int, Client],
+    *,
+    steps: int,
+    budget: Budget,
+    clock: Callable[[], datetime],
+    refused: Callable[[], bool],
 ) -> Iterator[Turns | None]:
     """Take a turn at every remote, in the same order in every request so that none waits for another; raises NoSlot.
 
@@ -62,7 +68,8 @@ def take_turns(
         for remote_id, its in sorted(remotes.items()):
             while remote_id not in held:
                 try:
-                    held[remote_id] = stack.enter_context(turn(its[0].spec.remote, *its, want=min(THREADS, steps)))
+                    its_turn = turn(its[0].spec.remote, *its, want=min(THREADS, steps), clock=clock)
+                    held[remote_id] = stack.enter_context(its_turn)
                 except NoSlot:
                     if refused():
                         yield None

@@ -5,7 +5,9 @@ expiries are compared with the database's time. Verbs take `now` as an argument;
 here once per transaction. Tests pass any value.
 """
 
-from datetime import datetime
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
 from django.db import connection
 from django.utils import timezone
@@ -21,3 +23,9 @@ def db_now() -> datetime:
     with connection.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
         return cursor.fetchone()[0]
+
+
+def running_clock() -> Callable[[], datetime]:
+    """Return a clock that is set by the database's once and runs by itself: for one request's many small steps."""
+    began, started = db_now(), time.monotonic()
+    return lambda: began + timedelta(seconds=time.monotonic() - started)

@@ -15,17 +15,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db import models, transaction
+from django.db import connection, models
 from django.db.models import F, Q
 
+from syncportal.kernel.bulk import insert_rows, read_rows
 from syncportal.kernel.tx import atomic_retry
 from syncportal.remote import breaker as arithmetic
 from syncportal.remote.breaker import BreakerChange, CallResult, Tally
 from syncportal.remote.knobs import BreakerSpec
 from syncportal.remote.models import Breaker, Gate, Remote, SlotLease
 
-__all__ = ["Blocked", "BreakerChange", "CallResult", "Grant", "UNLIMITED", "blocked", "extend", "lease", "pause",
-           "probe_result", "record_check", "release", "report", "resume", "shrink", "try_probe",
+__all__ = ["Blocked", "BreakerChange", "CallResult", "Grant", "UNLIMITED", "blocked", "calm", "extend", "lease",
+           "pause", "probe_result", "record_check", "release", "report", "resume", "shrink", "try_probe",
            "why_shut"]  # fmt: skip
 
 UNLIMITED: Final = 1_000_000
@@ -35,6 +36,7 @@ LONGEST_LEASE: Final = timedelta(minutes=10)
 PAUSED: Final = "paused"
 BREAKER_OPEN: Final = "breaker_open"
 RATE: Final = "rate"
+_GATE: Final = tuple(field.attname for field in Gate._meta.concrete_fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +119,14 @@ def _lease(
         _give_back(remote_id, unspent)
         return Grant(0, 0, block.reason, block.until)
     leases = SlotLease.objects.filter(remote_id=remote_id)
-    rows = {row.holder: row for row in leases}
-    mine = rows.pop(holder, None)
+    rows = read_rows(SlotLease, [remote_id], ("pk", "holder", "slots", "expires_at"), by="remote")
+    mine = next((pk for pk, its_holder, _, _ in rows if its_holder == holder), None)
+    beside = [row for row in rows if row[0] != mine]
     # One that ends further away than any lease lasts was written before the clock was set back.
-    live = [row.slots for row in rows.values() if now < row.expires_at <= now + LONGEST_LEASE]
-    if len(live) < len(rows):
+    live = [its_slots for _, _, its_slots, expires_at in beside if now < expires_at <= now + LONGEST_LEASE]
+    if len(live) < len(beside):
         ended = Q(expires_at__lte=now) | Q(expires_at__gt=now + LONGEST_LEASE)
-        leases.filter(ended, pk__in=[row.pk for row in rows.values()]).delete()
+        leases.filter(ended, pk__in=[row[0] for row in beside]).delete()
     others, waiting = sum(live), live.count(0)
     share = 1 + waiting if waits else 1
     slots = max(0, min(want, -((others - cap) // share)))
@@ -133,9 +136,9 @@ def _lease(
         return Grant(0, 0, waiting=waiting)
     expires_at = now + timedelta(seconds=ttl_s)
     if mine is None:
-        SlotLease.objects.create(remote_id=remote_id, holder=holder, slots=slots, expires_at=expires_at)
+        insert_rows(SlotLease, [{"remote_id": remote_id, "holder": holder, "slots": slots, "expires_at": expires_at}])
     else:
-        leases.filter(pk=mine.pk).update(slots=slots, expires_at=expires_at)
+        leases.filter(pk=mine).update(slots=slots, expires_at=expires_at)
     grant = _take_tokens(
         gate, slots=slots, share=slots / (slots + others), per_second=per_second, now=now, unspent=unspent, most=most
     )
@@ -339,6 +342,12 @@ def why_shut(remote: Remote) -> str:
     return PAUSED if gate.paused else BREAKER_OPEN if gate.breaker == Breaker.OPEN else ""
 
 
+def calm(remote: Remote) -> bool:
+    """Tell whether the remote's gate counted no failure when it was loaded with it: good calls change nothing then."""
+    gate: Gate | None = getattr(remote, "gate", None)
+    return gate is None or (gate.breaker == Breaker.CLOSED and _tally(gate) == Tally())
+
+
 def _block(gate: Gate, *, now: datetime) -> Blocked | None:
     if gate.paused:
         return Blocked(PAUSED, None, gate.pause_detail or gate.pause_reason)
@@ -362,11 +371,8 @@ def _ensure(remote_id: int) -> None:
 
 def _locked(remote_id: int) -> Gate:
     """Return the gate under its row lock, making it first if need be; SQLite's transaction is the lock there."""
-    if not transaction.get_connection().in_atomic_block:
-        raise RuntimeError("a gate is locked inside a transaction only")
-    rows: models.QuerySet[Gate] = Gate.objects.select_for_update()
-    gate = rows.filter(pk=remote_id).first()
-    if gate is None:
+    found = read_rows(Gate, [remote_id], _GATE, lock=True)
+    if not found:
         _ensure(remote_id)
-        gate = rows.get(pk=remote_id)
-    return gate
+        found = read_rows(Gate, [remote_id], _GATE, lock=True)
+    return Gate.from_db(connection.alias, _GATE, found[0])

@@ -4,7 +4,7 @@ Guarantees: one event each for a breaker that opened and a remote that was pause
 Does not: decide whether a call may leave; `limits.blocked` and the slots do.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -45,12 +45,14 @@ def signed_in(resource: Resource) -> ResourceClient:
         raise
 
 
-def report(calls: Iterable[Called], *, now: datetime) -> None:
-    """Report calls in their order, remote by remote."""
+def report(calls: Iterable[Called], *, now: datetime, calm: Container[int] = ()) -> None:
+    """Report calls in their order, remote by remote. calm: the ids of remotes of which good news is no news."""
     by_remote: dict[int, list[Called]] = {}
     for call in calls:
         by_remote.setdefault(call.remote.remote_id, []).append(call)
-    for mine in by_remote.values():
+    for remote_id, mine in by_remote.items():
+        if remote_id in calm and not any(call.error_kind for call in mine):
+            continue
         _report(mine[0].remote, mine, now=now)
 
 

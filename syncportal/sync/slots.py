@@ -6,8 +6,9 @@ afterwards and before the next for those beyond them; what was not sent is given
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Protocol
 
 from syncportal.kernel.clock import db_now
@@ -37,8 +38,10 @@ class Turn:
     slots: how many may be under way at once. granted: how many may start right away, at least 1, at most `slots`.
     """
 
-    def __init__(self, remote: RemoteSpec, clients: Sequence[Counting], *, holder: str) -> None:
-        self._remote, self._clients, self._holder = remote, clients, holder
+    def __init__(
+        self, remote: RemoteSpec, clients: Sequence[Counting], *, holder: str, clock: Callable[[], datetime]
+    ) -> None:
+        self._remote, self._clients, self._holder, self._clock = remote, clients, holder, clock
         self._before = self._sent
         self._tokens = self._started = 0
         self._want = self.slots = self.granted = 0
@@ -52,7 +55,9 @@ class Turn:
         give_up = time.monotonic() + wait_s
         while True:
             unspent, self._tokens = self._unspent(self._tokens), 0
-            grant = _lease(self._remote, holder=self._holder, want=want, unspent=unspent, waits=waits)
+            grant = _lease(
+                self._remote, holder=self._holder, want=want, unspent=unspent, waits=waits, now=self._clock()
+            )
             self._tokens = grant.tokens
             if _usable(grant) or grant.blocked in _FINAL or time.monotonic() >= give_up:
                 return grant
@@ -102,13 +107,19 @@ class Turn:
 
 
 @contextmanager
-def turn(remote: RemoteSpec, *clients: Counting, want: int, wait_s: float = WAIT_S) -> Iterator[Turn]:
+def turn(
+    remote: RemoteSpec,
+    *clients: Counting,
+    want: int,
+    wait_s: float = WAIT_S,
+    clock: Callable[[], datetime] = db_now,
+) -> Iterator[Turn]:
     """Lease up to `want` slots for the block; raises NoSlot.
 
     What the clients send in the block is paid from the remote's rate. Where all slots are in use, or the rate allows no
     call yet, it waits for at most `wait_s`: never in a transaction.
     """
-    held = Turn(remote, clients, holder=uuid.uuid4().hex)
+    held = Turn(remote, clients, holder=uuid.uuid4().hex, clock=clock)
     try:
         held.begin(want=want, wait_s=wait_s)
         yield held
@@ -127,7 +138,7 @@ def _usable(grant: limits.Grant) -> bool:
     return grant.slots > 0 and grant.tokens > 0
 
 
-def _lease(remote: RemoteSpec, *, holder: str, want: int, unspent: int, waits: bool) -> limits.Grant:
+def _lease(remote: RemoteSpec, *, holder: str, want: int, unspent: int, waits: bool, now: datetime) -> limits.Grant:
     want = min(want, remote.limits.concurrency)
     return limits.lease(
         remote.remote_id,
@@ -135,7 +146,7 @@ def _lease(remote: RemoteSpec, *, holder: str, want: int, unspent: int, waits: b
         want=want,
         cap=remote.limits.concurrency,
         per_second=remote.limits.per_second,
-        now=db_now(),
+        now=now,
         ttl_s=TTL_S,
         unspent=unspent,
         most=want,

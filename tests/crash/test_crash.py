@@ -12,18 +12,18 @@ from tests.crash.scenario import Scenario
 from tests.crash.world import Base, prepared
 
 SHARDS = 12
-SAMPLED = 6_444
+SAMPLED = 6_516
 SEED = 20260302
-CORE_RUNS = 2_390
+CORE_RUNS = 2_326
 POINTS = {
-    "both applied": (Scenario(), 32),
-    "the second refused, the first undone": (Scenario(faults=((3, Fault.REJECTED),)), 51),
-    "the second unknown, both undone": (Scenario(faults=((3, Fault.APPLIED_TIMEOUT),)), 71),
+    "both applied": (Scenario(), 30),
+    "the second refused, the first undone": (Scenario(faults=((3, Fault.REJECTED),)), 49),
+    "the second unknown, both undone": (Scenario(faults=((3, Fault.APPLIED_TIMEOUT),)), 69),
     "rejected by its snapshots": (Scenario(faults=((1, Fault.FAULT),)), 17),
-    "both under way at once": (Scenario(mode="parallel"), 28),
-    "two under way, two written ahead, one later": (Scenario(mode="parallel", steps=5), 47),
-    "answers that show nothing": (Scenario(mode="mute"), 36),
-    "no conditional writes": (Scenario(mode="unconditional"), 36),
+    "both under way at once": (Scenario(mode="parallel"), 27),
+    "two under way, two written ahead, one later": (Scenario(mode="parallel", steps=5), 45),
+    "answers that show nothing": (Scenario(mode="mute"), 34),
+    "no conditional writes": (Scenario(mode="unconditional"), 34),
 }
 
 

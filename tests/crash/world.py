@@ -127,7 +127,6 @@ def prepared() -> Iterator[Base]:
     base = Base(user.pk, resources, Tracker())
     with ExitStack() as stack:
         for name, replacement in {
-            "rollback.accept.db_now": base.now,
             "rollback.compensate.slots": lambda remote, client, want: nullcontext(1),
             "rollback.compensate.log": MagicMock(),
             "syncportal.remote.limits.report": lambda *a, **k: None,
@@ -343,3 +342,15 @@ class World:
 def _time(value: Any) -> datetime:
     found = value if isinstance(value, datetime) else datetime.fromisoformat(value)
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def during(world: World, call: int, act: Callable[[], Any]) -> None:
+    """Do something at the moment when call number `call` begins."""
+    begin = world.remote.begin
+
+    def begun(kind: str, object_id: str) -> Any:
+        if len(world.remote.calls) == call:
+            act()
+        return begin(kind, object_id)
+
+    world.remote.begin = begun  # type: ignore[method-assign]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from rollback import groups, holding, journal
+from rollback import decide, groups, holding, journal
 from rollback.budget import Budget
 from rollback.holding import RecordBusy
 from rollback.models import CompensatingTask, Group, Step
@@ -18,7 +18,7 @@ from syncportal.sync.events import Actor
 from syncportal.sync.models import Conflict, Record, SyncJob
 from tests.crash.remote import Fault, ThirdParty
 from tests.crash.scenario import Scenario
-from tests.crash.world import Base, World, prepared
+from tests.crash.world import Base, World, during, prepared
 
 PERSON = Actor("user", label="pat")
 
@@ -36,18 +36,6 @@ def record(name: str) -> Record:
 def edit(name: str, **changes: Any) -> None:
     """Save an edit as a person does."""
     local.save(local.Edit(record(name).pk, changes), actor=PERSON)
-
-
-def during(world: World, call: int, act: Callable[[], Any]) -> None:
-    """Do something at the moment when call number `call` begins."""
-    begin = world.remote.begin
-
-    def begun(kind: str, object_id: str) -> Any:
-        if len(world.remote.calls) == call:
-            act()
-        return begin(kind, object_id)
-
-    world.remote.begin = begun  # type: ignore[method-assign]
 
 
 def group() -> Group:
@@ -233,15 +221,15 @@ def test_the_record_made_for_a_request_that_died_before_its_snapshots_goes_again
 def test_an_edit_of_a_record_made_for_a_rejected_group_is_kept(unknown: Callable[..., World]) -> None:
     world = unknown()
     world.budget = Budget(call_s=10, request_s=25)
-    keep = journal.keep_snapshots
+    take = decide.take_snapshots
 
-    def and_edited(snapshots: Any, **rest: Any) -> None:
-        keep(snapshots, **rest)
+    def and_edited(*args: Any, **rest: Any) -> None:
+        take(*args, **rest)
         edit("B", x="edited")
 
     during(world, 1, lambda: object.__setattr__(world.budget, "began", world.budget.began - 16))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journal, "keep_snapshots", and_edited)
+        patch.setattr(decide, "take_snapshots", and_edited)
         world.run()
     assert group().status == "rejected"
     assert (record("B").data["x"], job("B").status, job("B").held_by) == ("edited", "PENDING", "")
