@@ -26,7 +26,7 @@ class Reply:
         return json.loads(self.body)
 
 
-def ask(master: DemoMaster, method: str, path: str, body: Any = None, *, timeout: float = 0.3, **headers: str) -> Reply:
+def ask(master: DemoMaster, method: str, path: str, body: Any = None, *, timeout: float = 10, **headers: str) -> Reply:
     """Send one request on a connection of its own; header names are written with underscores."""
     connection = http.client.HTTPConnection("127.0.0.1", master.port, timeout=timeout)
     try:
@@ -39,7 +39,7 @@ def ask(master: DemoMaster, method: str, path: str, body: Any = None, *, timeout
         connection.close()
 
 
-def put(master: DemoMaster, *, fault: str = "", timeout: float = 0.3, **headers: str) -> Reply:
+def put(master: DemoMaster, *, fault: str = "", timeout: float = 10, **headers: str) -> Reply:
     """PUT account 1 under a fault of this request."""
     if fault:
         headers["X_Demo_Fault"] = fault

@@ -81,7 +81,7 @@ def test_threads_never_lose_or_double_a_write(start):
     master = start(shifts(1))
 
     def bump(number):
-        return ask(master, "PATCH", "/shifts/SH-0001", {"seats": number}, timeout=5).json["version"]
+        return ask(master, "PATCH", "/shifts/SH-0001", {"seats": number}).json["version"]
 
     with ThreadPoolExecutor(8) as pool:
         outside = [pool.submit(master.edit, "shifts", "SH-0001", {"rate": n}) for n in range(100)]

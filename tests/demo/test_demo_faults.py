@@ -11,17 +11,19 @@ from syncportal.demo import accounts, shifts
 from syncportal.demo.kinds import KINDS
 from tests.demo.asking import CHANGED, ONE, ask, put
 
+HANGING = ("timeout", "delayed", "drip")
+
 
 def eventually(check):
-    """Wait up to a second for something that another thread does."""
-    end = time.monotonic() + 1
+    """Wait for something that another thread does."""
+    end = time.monotonic() + 10
     while not check() and time.monotonic() < end:
         time.sleep(0.01)
     assert check()
 
 
-def raw_exchange(master, *, fault, seconds=0.5):
-    """Send a GET by hand and return every byte until the server closes or the time is over, and how it ended."""
+def raw_exchange(master, *, fault, seconds=10, enough=2**30):
+    """Send a GET by hand; return every byte until the server closes, or it is enough or too late; and how it ended."""
     end = time.monotonic() + seconds
     with socket.create_connection(("127.0.0.1", master.port), timeout=seconds) as sock:
         sock.sendall(f"GET /api{ONE} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Demo-Fault: {fault}\r\n\r\n".encode())
@@ -29,6 +31,8 @@ def raw_exchange(master, *, fault, seconds=0.5):
         try:
             while chunk := sock.recv(65536):
                 received += chunk
+                if len(received) >= enough:
+                    break
                 sock.settimeout(max(0.001, end - time.monotonic()))
         except TimeoutError:
             return received, "open"
@@ -48,6 +52,7 @@ def test_latency_delays_the_answer_and_the_write(master):
 def test_timeout_before_never_answers_and_applies_nothing(master):
     with pytest.raises(TimeoutError):
         put(master, fault="timeout_before", timeout=0.1)
+    eventually(master.requests)
     assert master.writes() == []
     assert master.requests()[0].status is None
     assert master.requests()[0].faults == ("timeout_before",)
@@ -56,13 +61,14 @@ def test_timeout_before_never_answers_and_applies_nothing(master):
 def test_timeout_after_applies_and_never_answers(master):
     with pytest.raises(TimeoutError):
         put(master, fault="timeout_after", timeout=0.1)
+    eventually(master.writes)
     assert master.get("accounts", "ACC-0001")["city"] == "Oslo"
     assert master.requests()[0].status is None
     assert master.requests()[0].write_seq == 1
 
 
 def test_delayed_apply_answers_a_status_now_and_applies_later(master):
-    reply = put(master, fault="delayed_apply; delay_ms=80; answer=503", If_Match='"1"')
+    reply = put(master, fault="delayed_apply; delay_ms=400; answer=503", If_Match='"1"')
     assert reply.status == 503
     assert master.writes() == []
     eventually(lambda: len(master.writes()) == 1)
@@ -70,16 +76,16 @@ def test_delayed_apply_answers_a_status_now_and_applies_later(master):
 
 def test_delayed_apply_honours_if_match_at_the_later_time(master):
     with pytest.raises(TimeoutError):
-        put(master, fault="delayed_apply; delay_ms=150", If_Match='"1"', timeout=0.05)
+        put(master, fault="delayed_apply; delay_ms=500", If_Match='"1"', timeout=0.05)
     master.edit("accounts", "ACC-0001", city="Bergen")
-    time.sleep(0.25)
+    time.sleep(0.7)
     assert [write.actor for write in master.writes()] == ["outside"]
     assert master.get("accounts", "ACC-0001")["city"] == "Bergen"
 
 
 def test_a_write_whose_client_went_away_during_latency_is_still_applied(master):
     with pytest.raises(TimeoutError):
-        put(master, fault="latency; latency_ms=120", timeout=0.03)
+        put(master, fault="latency; latency_ms=400", timeout=0.03)
     eventually(lambda: len(master.writes()) == 1)
 
 
@@ -104,11 +110,11 @@ def test_drip_sends_the_body_slowly(master):
     head, _, body = received.partition(b"\r\n\r\n")
     assert b"200 OK" in head
     assert ended == "open"
-    assert 2 < len(body) < 40
+    assert 0 < len(body) < 40
 
 
 def test_drip_headers_sends_the_head_slowly(master):
-    with socket.create_connection(("127.0.0.1", master.port), timeout=0.3) as sock:
+    with socket.create_connection(("127.0.0.1", master.port), timeout=10) as sock:
         sock.sendall(
             f"GET /api{ONE} HTTP/1.1\r\nHost: x\r\nX-Demo-Fault: drip_headers; interval_ms=20\r\n\r\n".encode()
         )
@@ -117,7 +123,7 @@ def test_drip_headers_sends_the_head_slowly(master):
 
 
 def test_a_finished_drip_is_a_whole_answer_on_a_reusable_connection(master):
-    connection = http.client.HTTPConnection("127.0.0.1", master.port, timeout=2)
+    connection = http.client.HTTPConnection("127.0.0.1", master.port, timeout=10)
     for fault in ("drip; interval_ms=1; chunk=40", "drip_headers; interval_ms=1; chunk=40", "latency; latency_ms=1"):
         connection.request("GET", f"/api{ONE}", headers={"X-Demo-Fault": fault})
         assert json.loads(connection.getresponse().read())["id"] == "ACC-0001"
@@ -125,7 +131,7 @@ def test_a_finished_drip_is_a_whole_answer_on_a_reusable_connection(master):
 
 
 def test_big_headers_exceed_what_clients_accept(master):
-    received, _ = raw_exchange(master, fault="big_headers; count=90; size=4000", seconds=0.2)
+    received, _ = raw_exchange(master, fault="big_headers; count=90; size=4000", enough=90 * 4000 + 1)
     assert len(received.partition(b"\r\n\r\n")[0]) > 90 * 4000
 
 
@@ -207,7 +213,7 @@ def test_every_kind_leaves_the_server_working(master, kind):
     ):
         master.faults.add(kind, times=1, **settings)
         try:
-            ask(master, method, path, body, timeout=0.1)
+            ask(master, method, path, body, timeout=0.1 if kind.startswith(HANGING) else 10)
         except (OSError, http.client.HTTPException):
             assert kind.startswith(("timeout", "reset", "delayed", "truncate", "drip", "big"))
     master.faults.clear()
@@ -228,4 +234,4 @@ def test_stopping_does_not_wait_for_hung_requests(start):
         put(master, fault="timeout_before", timeout=0.05)
     begun = time.monotonic()
     master.stop()
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 5

@@ -61,7 +61,7 @@ def test_failures_with_one_cause_are_one_row(master: DemoMaster, rows: list[Reco
     refused = groups["http_422"]
     assert (refused.kind, refused.remote_id) == ("rejected", rows[0].resource.remote_id)
     assert refused.first_seen_at == refused.last_seen_at
-    assert ErrorHour.objects.get(group=refused).attempts == 3
+    assert sum(ErrorHour.objects.filter(group=refused).values_list("attempts", flat=True)) == 3
     assert seen(ops) == {"http_422": (3, "open"), "http_503": (1, "open")}
     assert SyncLog.objects.filter(error_group=refused).count() == 3
     found = error_reading.sample(ops, refused.pk)

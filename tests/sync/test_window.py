@@ -1,14 +1,14 @@
 """A list that shows a date interval only: what is in it is pulled, what left it is not taken for missing."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
-from django.utils import timezone
 
 from reconciliation import engine, runs
 from reconciliation.models import Discrepancy
 from syncportal.demo import DemoMaster, shifts
 from syncportal.demo.seed import shift_rows
+from syncportal.remote import listing
 from syncportal.remote.client import Deadline
 from syncportal.remote.errors import Rejected
 from syncportal.remote.gateway import client_for
@@ -20,21 +20,31 @@ from tests.factories import SHIFTS, drain, edit, job_of, make_resource
 
 pytestmark = pytest.mark.django_db(transaction=True)
 DAYS_FROM_TODAY = (-9, -7, -1, 0, 2, 7, 9)
+TODAY = datetime(2026, 3, 2, 23, 59, tzinfo=UTC)
+
+
+class OneDay(datetime):
+    """A clock that stands still: no midnight comes between what the master holds and what is asked for."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        return TODAY.astimezone(tz)
 
 
 @pytest.fixture
-def resource(master: DemoMaster) -> Resource:
+def resource(master: DemoMaster, monkeypatch: pytest.MonkeyPatch) -> Resource:
     """Return shifts on a master whose list wants dates; seven begin around today, the window is a week each way."""
+    monkeypatch.setattr(listing, "datetime", OneDay)
     rows = list(shift_rows(len(DAYS_FROM_TODAY)))
     for row, days in zip(rows, DAYS_FROM_TODAY, strict=True):
-        row["starts_at"] = f"{(timezone.now() + timedelta(days=days)).date()}T08:00:00Z"
+        row["starts_at"] = f"{(TODAY + timedelta(days=days)).date()}T08:00:00Z"
     master.reset((shifts(rows=tuple(rows), window=("starts_at", "from", "to")),))
     window = {"param": "from,to", "days": 7}
     return make_resource(master, SHIFTS, window=window, policy={"lag_s": 0})
 
 
 def begins_in(master: DemoMaster, external_id: str, days: int) -> None:
-    day = (timezone.now() + timedelta(days=days)).date()
+    day = (TODAY + timedelta(days=days)).date()
     master.edit("shifts", external_id, starts_at=f"{day}T08:00:00Z", title="Moved")
 
 

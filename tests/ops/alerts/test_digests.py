@@ -83,6 +83,6 @@ def test_a_long_list_is_cut_short_and_counted(watched: Watched, olga: User) -> N
 
 def test_the_duty_waits_for_the_morning(watched: Watched, olga: User) -> None:
     waiting(watched, olga)
-    midnight = timezone.now().replace(hour=0, minute=30)
+    midnight = timezone.localtime().replace(hour=0, minute=30)
     assert digests.duty(midnight) == "not before 7:00"
     assert digests.duty(midnight.replace(hour=7)) == "1 written"
