@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from django.db import connection, models
-from django.db.models.expressions import Col
+from django.db.models.expressions import Col, RawSQL
 
 _json = json.JSONEncoder().encode
 _Convert = Callable[[Any], Any]
@@ -167,6 +167,14 @@ def _reading_plan(
         if converters:
             found.append((position, column, converters))
     return sql, tuple(found)
+
+
+def among(keys: Iterable[int]) -> RawSQL:
+    """Return numeric keys as a query for `…__in`: they travel as one parameter, however many they are."""
+    listed = ",".join(map(str, keys))
+    if connection.vendor == "postgresql":
+        return RawSQL("SELECT unnest(%s::bigint[])", [f"{{{listed}}}"])
+    return RawSQL("SELECT value FROM json_each(%s)", [f"[{listed}]"])
 
 
 def read_rows(

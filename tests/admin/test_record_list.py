@@ -12,7 +12,7 @@ from django.utils import timezone
 from syncportal.sync import records, transitions
 from syncportal.sync.models import Record, SyncJob
 from syncportal.sync.records import RecordState
-from syncportal.sync.screens import record_list
+from syncportal.sync.screens import bulk, record_list
 from syncportal.sync.states import Intent, Status
 from tests.admin.conftest import World
 
@@ -71,11 +71,7 @@ def test_filters_and_search(world: World, query: str, wanted: list[str]) -> None
     assert shown(world, "ops", query) == wanted
 
 
-@pytest.mark.parametrize("few", [0, 1_000])
-def test_a_search_keeps_filters_and_order_whether_much_or_little_matches(
-    world: World, monkeypatch: pytest.MonkeyPatch, few: int
-) -> None:
-    monkeypatch.setattr(record_list, "FEW", few)
+def test_a_search_keeps_filters_and_order(world: World) -> None:
     set_status(world.records[2], Status.ERROR)
     answer = world.client("ops").get(LIST + "?q=acc-000+example.org&status=SYNCED&o=-3")
     assert [row.external_id for row in answer.context["cl"].result_list] == [
@@ -83,6 +79,19 @@ def test_a_search_keeps_filters_and_order_whether_much_or_little_matches(
     ]  # fmt: skip
     assert shown(world, "ops", f"?q={world.resource.slug}&status=ERROR") == ["ACC-0003"]
     assert shown(world, "olga", "?q=example.org") == ["ACC-0001", "ACC-0002"]
+
+
+def test_of_very_much_the_first_is_listed_and_an_act_takes_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_list, "MOST", 4)
+    answer = world.client("ops").get(LIST + "?q=example.org&o=-3")
+    listed = ["ACC-0006", "ACC-0005", "ACC-0004", "ACC-0003"]
+    assert [row.external_id for row in answer.context["cl"].result_list] == listed
+    query = LIST + "?q=example.org"
+    whole = {"action": "refresh", "_selected_action": [world.records[0].pk], "select_across": "1"}
+    assert world.client("ops").post(query, whole, follow=True).context["preview"].taken == 6
+    monkeypatch.setattr(bulk, "MOST", 5)
+    refused = world.client("ops").post(query, whole, follow=True)
+    assert "More than 5 records are chosen" in refused.content.decode()
 
 
 def test_what_a_search_finds_is_looked_for_once(world: World) -> None:

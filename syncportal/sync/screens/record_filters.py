@@ -11,7 +11,7 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin import ModelAdmin
 from django.contrib.auth import get_user_model
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from syncportal.kernel.clock import db_now
@@ -178,21 +178,3 @@ class DeletedFilter(admin.SimpleListFilter):
         """Call the default what it is."""
         for number, choice in enumerate(super().choices(changelist)):
             yield choice | {"display": "Present"} if number == 0 else choice
-
-
-def search_condition(text: str) -> Q:
-    """Return the condition for one word: id, title, owner, resource, last problem, or any value of the content.
-
-    The content is searched as stored text, so umlauts are looked for in both spellings that databases use. Other tables
-    are asked once and by themselves: joined, each of a million records would look into them.
-    """
-    escaped = text.encode("ascii", "backslashreplace").decode("ascii")
-    wanted = Q(title__icontains=text) | Q(external_id__icontains=text) | Q(content_text__icontains=text)
-    wanted |= Q(owner__in=get_user_model().objects.filter(username__icontains=text).values("pk"))
-    wanted |= Q(resource__in=Resource.objects.order_by().filter(slug__icontains=text).values("pk"))
-    wanted |= Q(pk__in=SyncJob.objects.filter(detail__icontains=text).values("pk"))
-    if escaped != text:
-        wanted |= Q(content_text__icontains=escaped)
-    if text.isdecimal() and len(text) < 18:
-        wanted |= Q(pk=int(text))
-    return wanted

@@ -10,19 +10,19 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet, TextField
-from django.db.models.functions import Cast
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from syncportal.kernel.bulk import among
 from syncportal.kernel.clock import db_now
 from syncportal.remote.models import Resource
-from syncportal.sync import bulk_acts, rights
+from syncportal.sync import bulk_acts, record_search, rights
 from syncportal.sync.models import Record
 from syncportal.sync.screens import bulk, record_create, record_delete, record_page, record_verbs
-from syncportal.sync.screens.history_lists import CappedPaginator
+from syncportal.sync.screens.history_lists import MOST, CappedPaginator
 from syncportal.sync.screens.own_filters import OwnFilters
 from syncportal.sync.screens.page import with_back
 from syncportal.sync.screens.record_filters import (
@@ -33,13 +33,11 @@ from syncportal.sync.screens.record_filters import (
     RemoteFilter,
     ResourceFilter,
     StatusFilter,
-    search_condition,
 )  # fmt: skip
 from syncportal.sync.screens.values import cut, status_badge, time_tag
 from syncportal.sync.states import Status
 
 PROBLEM_CHARS = 90
-FEW = 1_000
 _ACTS = {
     "requeue": bulk_acts.REQUEUE, "requeue_in_steps": bulk_acts.REQUEUE, "refresh": bulk_acts.REFRESH,
     "assign": bulk_acts.ASSIGN,
@@ -77,18 +75,16 @@ class RecordAdmin(OwnFilters):
         return shown.order_by(*self.get_ordering(request))
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str) -> tuple[QuerySet, bool]:
-        """Find records in which every word stands somewhere.
+        """Find records in which every word stands: as many as the list can show, or an act can take and one more.
 
-        What few records match is looked for once: the list would search them all to count, and again to show a page.
+        They are looked for once, because the list would search all records to count and again to show a page.
         """
-        words = search_term.replace("\x00", "").split()[:8]
+        words = record_search.words_of(search_term)
         if not words:
             return queryset, False
-        matching = queryset.annotate(content_text=Cast("data", TextField()))
-        for word in words:
-            matching = matching.filter(search_condition(word.lstrip("#") or word))
-        found = list(matching.order_by().values_list("pk", flat=True)[: FEW + 1])
-        return (queryset.filter(pk__in=found) if len(found) <= FEW else matching), False
+        most = bulk.MOST + 1 if request.method == "POST" else MOST
+        found = record_search.first_ids(queryset, words, user=request.user, most=most)
+        return queryset.filter(pk__in=among(found)), False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the list; add what its empty states and columns need."""
