@@ -12,6 +12,7 @@ from django.test import Client
 from django.urls import reverse
 
 from syncportal.access.roles import OWNERS, ROLES, VIEWERS, make_roles
+from syncportal.ops.navigation import ShownEntry, ShownSection
 
 ROOT = Path(__file__).resolve().parents[2]
 POLICY = (
@@ -72,6 +73,12 @@ def test_every_error_page_renders_without_a_user(template: str) -> None:
     text = get_template(template).render({"request_id": "r-1"})
     assert "r-1" in text
     assert f'<a class="btn btn--primary" href="{reverse("admin:index")}">' in text
+
+
+def test_large_numbers_in_the_navigation_are_told_in_thousands() -> None:
+    entry = ShownEntry(label="Alerts", icon="bell", url="/", current=False, count=12_345, attention=True)
+    shown = {"navigation": [ShownSection("Operations", (entry,))], "where": "side"}
+    assert ">12,345<" in get_template("shell/_nav.html").render(shown)
 
 
 def test_every_template_compiles() -> None:

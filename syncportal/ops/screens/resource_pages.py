@@ -75,7 +75,7 @@ class ResourceAdmin(ModelAdmin):
     def record_count(self, row: Any) -> SafeString:
         """Show the number of records as the link to them."""
         address = f"{reverse('admin:sync_record_changelist')}?resource={row.slug}"
-        return format_html('<a href="{}">{}</a>', address, row.record_total)
+        return format_html('<a href="{}">{}</a>', address, f"{row.record_total:,}")
 
     def writes(self, row: Resource) -> SafeString:
         """Show what the guarantee card says of stale writes."""
