@@ -99,7 +99,7 @@ DUTIES: tuple[DutySpec, ...] = (
     DutySpec("anomalies", 3600, "Compares the errors of the last hour with the usual.", evaluate.hourly),
     DutySpec("digests", 3600, "Writes the owners' daily digests, from seven o'clock on.", digests.duty),
     DutySpec("conflicts", 60, "Mails owners about new conflicts, hands over what waited too long.", owner_mails.duty),
-    DutySpec("summaries", 60, "Writes the mails that sum up reconciliations.", summaries.duty),
+    DutySpec("summaries", 60, "Writes the mails that sum up reconciliations and tell of failed pulls.", summaries.duty),
     DutySpec("retention", 3600, "Removes history that is old enough (90 days; groups a year), in slices.", _forget),
     DutySpec("count", 300, "Counts the records of a large installation, so that no page has to.", _count),
     DutySpec("retry", 300, "Rings for retries whose time has come.", _retry),

@@ -12,6 +12,8 @@ from reconciliation.models import Discrepancy, Run
 from reconciliation.states import Origin
 from syncportal.demo import DemoMaster, accounts, shifts
 from syncportal.ops.alerts import channels, sending, summaries
+from syncportal.remote.errors import Forbidden
+from syncportal.sync import pull
 from tests.reconciliation.scene import agreed, person, reconcile
 
 pytestmark = [pytest.mark.db, pytest.mark.django_db(transaction=True)]
@@ -59,6 +61,20 @@ def test_a_braked_run_says_so_in_the_subject(master: DemoMaster, operations: Non
     sending.send_due()
     [letter] = mail.outbox
     assert "the brake held" in letter.subject and "10 seem to be missing" in letter.body
+
+
+def test_a_pull_that_was_given_up_is_told_by_mail_once(master: DemoMaster, operations: None) -> None:
+    resource, _ = agreed(master)
+    pull.run(pull.start(resource).pk)
+    master.faults.add("status", status=403, phase="list", body={"error": "no\nlist"})
+    with pytest.raises(Forbidden):
+        pull.run(pull.start(resource).pk)
+    assert summaries.duty(timezone.now()) == "1 written", "one that went well is not told"
+    assert summaries.duty(timezone.now()) == "0 written"
+    sending.send_due()
+    [letter] = mail.outbox
+    assert letter.subject.endswith(f"Pull of {resource.slug}: given up")
+    assert "403" in letter.body and f"/admin/remote/resource/{resource.pk}/" in letter.body
 
 
 def test_the_file_holds_a_line_a_field_and_no_formula(master: DemoMaster) -> None:

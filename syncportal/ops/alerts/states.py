@@ -47,7 +47,7 @@ class Message(models.TextChoices):
     RESOLVED = "resolved", "Resolved"
     PASSED = "passed", "Happened and is over"
     DIGEST = "digest", "Daily digest"
-    SUMMARY = "summary", "Reconciliation summary"
+    SUMMARY = "summary", "Summary of a run or pull"
     TEST = "test", "Test"
 
 

@@ -1,13 +1,12 @@
-"""The summary of a reconciliation by mail to operations: of complete runs by the timetable, of others with findings.
+"""What ended in the background, by mail to operations: runs of the timetable, others with findings, failed pulls.
 
-Owns: which events become such mails, and their words. Guarantees: each run is told once, over the durable deliveries;
+Owns: which events become such mails, and their words. Guarantees: each end is told once, over the durable deliveries;
 the position in the feed moves in the transaction that writes them. Does not: send; dry runs, selections, and runs that
 somebody started and that found nothing are told on their pages only.
 """
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from reconciliation import summary
 from reconciliation.models import Run
@@ -29,11 +28,11 @@ _RECENT: Final = timedelta(days=1)
 
 
 def duty(now: datetime) -> str:
-    """Write the mails about runs that ended since the last time, and say how many."""
+    """Write the mails about runs and pulls that ended since the last time, and say how many."""
     after = ScanPosition.objects.filter(pk=POSITION).values_list("after_id", flat=True).first() or 0
-    rows = Event.objects.filter(kind=Kind.RECONCILIATION_FINISHED).select_related("resource")
+    rows = Event.objects.filter(kind__in=(Kind.RECONCILIATION_FINISHED, Kind.PULL_FINISHED)).select_related("resource")
     page = feed.read(rows, after=after, limit=BATCH, now=now)
-    told = [row for row in page.events if row.at > now - _RECENT and _is_worth_telling(row.data)]
+    told = [row for row in page.events if row.at > now - _RECENT and _is_worth_telling(row)]
     return f"{atomic_retry(lambda: _write(told, after=after, to=page.cursor, now=now))} written"
 
 
@@ -49,7 +48,10 @@ def _write(told: list[Event], *, after: int, to: int, now: datetime) -> int:
     return len(outbox.put(new, now=now))
 
 
-def _is_worth_telling(data: Mapping[str, Any]) -> bool:
+def _is_worth_telling(row: Event) -> bool:
+    data = row.data
+    if row.kind == Kind.PULL_FINISHED:
+        return data.get("state") == "failed"
     if data.get("dry_run"):
         return False
     if data.get("scope") == Scope.ALL and data.get("origin") == Origin.SCHEDULE:
@@ -59,7 +61,9 @@ def _is_worth_telling(data: Mapping[str, Any]) -> bool:
 
 
 def words_of(row: Event) -> Words:
-    """Return the mail about one run."""
+    """Return the mail about one run or pull."""
+    if row.kind == Kind.PULL_FINISHED:
+        return _words_of_pull(row)
     data, where = row.data, row.resource.slug if row.resource else "?"
     kinds = [f"- {kind.label}: {data[kind.value]}" for kind in Difference if data.get(kind.value)]
     outcome = {"braked": "the brake held", "failed": "could not run"}.get(
@@ -74,3 +78,18 @@ def words_of(row: Event) -> Words:
     ]
     page = link("admin:reconciliation_run_change", data["run"]) if Run.objects.filter(pk=data["run"]).exists() else ""
     return Words(f"Reconciliation of {where}: {outcome}", "\n".join(lines + (["", page] if page else [])), {})
+
+
+def _words_of_pull(row: Event) -> Words:
+    where = row.resource.slug if row.resource else "?"
+    seen, created = int(row.data.get("seen", 0)), int(row.data.get("created", 0))
+    lines = [
+        f"A pull of {where} ended before it had read everything.",
+        "",
+        f"Problem: {flat(str(row.data.get('problem')), 500)}",
+        f"Read until then, and kept: {seen:,} objects, {created:,} of them new.",
+        "",
+        "What you can do: mend the cause, then let it go on, or pull again, on the page of the resource.",
+    ]
+    page = link("admin:remote_resource_change", row.resource_id) if row.resource_id else ""
+    return Words(f"Pull of {where}: given up", "\n".join(lines + (["", page] if page else [])), {})
