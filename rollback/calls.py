@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rollback.states import StepStatus
-from rollback.undo import Client
+from rollback.undo import READ_AGAIN, Client
 from syncportal.kernel import pointer
 from syncportal.remote.client import Deadline
 from syncportal.remote.errors import RemoteError
@@ -74,20 +74,25 @@ def of_error(error: RemoteError) -> Json:
 
 
 def read_snapshot(target: Target, client: Client, *, deadline: Deadline) -> Read:
-    """Read one object, check it, and compute what the step will send."""
+    """Read one object, once more where it seems older than we know it, check it, and compute what to send."""
     spec = client.spec
-    try:
-        found = client.read(target.occurrence_id, purpose="snapshot", deadline=deadline)
-    except RemoteError as refused:
-        return Read(target, error=of_error(refused), error_kind=str(refused.kind), exchanges=_logged(refused.exchange))
-    report = check_answer(
-        found.answer, found.object, spec=spec, expected_id=target.occurrence_id, known_version=target.known_version
-    )
-    exchanges = (Logged(found.answer.exchange, report.verdicts),)
+    exchanges: tuple[Logged, ...] = ()
+    for last in (False, True):
+        try:
+            found = client.read(target.occurrence_id, purpose="snapshot", deadline=deadline)
+        except RemoteError as refused:
+            exchanges += _logged(refused.exchange)
+            return Read(target, error=of_error(refused), error_kind=str(refused.kind), exchanges=exchanges)
+        report = check_answer(
+            found.answer, found.object, spec=spec, expected_id=target.occurrence_id, known_version=target.known_version
+        )
+        exchanges += (Logged(found.answer.exchange, report.verdicts),)
+        if report.failed is None:
+            break
+        if last or report.failed.code not in READ_AGAIN:
+            invalid = problem("invalid_response", report.failed.detail)
+            return Read(target, error=invalid, error_kind="invalid_response", exchanges=exchanges)
     read = Read(target, shown=found.object, exchanges=exchanges)
-    if report.failed is not None:
-        invalid = problem("invalid_response", report.failed.detail)
-        return replace(read, shown=None, error=invalid, error_kind="invalid_response")
     if target.expected_version is not None and target.expected_version != found.object.version:
         detail = f"The object stands at version {found.object.version}, not {target.expected_version}."
         return replace(read, error=problem("version_mismatch", detail))

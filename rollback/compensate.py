@@ -171,6 +171,7 @@ def wanted_of(task: CompensatingTask) -> Wanted:
         sent=task.applied if task.step.intended is None else task.step.intended,
         answered=task.applied,
         outstanding=tuple(Outstanding.from_json(stored) for stored in task.outstanding),
+        answered_version=task.step.applied_version,
         force=task.force,
         looked_at=task.looked_at,
     )

@@ -31,6 +31,7 @@ from syncportal.sync.conflicts import unsent_changes
 from syncportal.sync.validation import check_answer
 
 Json = dict[str, Any]
+READ_AGAIN = frozenset({"checksum", "older"})
 MAX_REFUSALS = 3
 MAX_ROUNDS = 8
 UNFENCED = "The remote does not change the version on an equal write: only the settle window was waited for."
@@ -87,6 +88,7 @@ class Wanted:
     """What is to be undone. sent: the content the step sent, its differences from the snapshot are what it wrote.
 
     answered: the content that came back, None if nothing did; it may show somebody else's fields as well.
+    answered_version: the version that came back with it; a read that shows an older one proves nothing.
     force: overwrite others' changes too, but with looked_at only those that a person looked at.
     """
 
@@ -96,6 +98,7 @@ class Wanted:
     sent: Json
     answered: Json | None
     outstanding: tuple[Outstanding, ...]
+    answered_version: str | None = None
     force: bool = False
     looked_at: Json | None = None
 
@@ -192,6 +195,9 @@ class _Run:
         self.outstanding = tuple(replace(late, sent_at=min(late.sent_at, now())) for late in wanted.outstanding)
         self.sending: Outstanding | None = None
         self.refusals = self.rounds = 0
+        self.accepted = False
+        # A person who forces the restore has seen which version the remote shows, even one that went back.
+        self.known_version = None if wanted.force else wanted.answered_version or wanted.snapshot_version
 
     def run(self) -> Undone:
         try:
@@ -217,6 +223,9 @@ class _Run:
                 continue
             if diff.foreign:
                 return self._end(Ending.FOREIGN, remote=shown, foreign=diff.foreign)
+            if not self.accepted and self._seems_from_before(shown):
+                self._fence(shown)  # refused as stale if the read was, and harmless else
+                continue
             arriving = unfenced(self.outstanding, shown.version, spec=self.spec)
             if arriving and not fenced and self.spec.conditional and shown.version is not None:
                 fenced = True
@@ -229,6 +238,12 @@ class _Run:
             return self._done(shown, by_time=bool(arriving))
         detail = "The object changes faster than it can be restored."
         return self._end(Ending.LATER, code="keeps_changing", detail=detail)
+
+    def _seems_from_before(self, shown: RemoteObject) -> bool:
+        """Tell whether a read may be older than the step's confirmed write: it shows the version of the snapshot."""
+        wanted = self.wanted
+        confirmed = self.spec.conditional and wanted.answered_version not in (None, wanted.snapshot_version)
+        return confirmed and not wanted.force and shown.version == wanted.snapshot_version
 
     def _settled_at(self, arriving: tuple[Outstanding, ...]) -> datetime | None:
         settle = timedelta(seconds=self.spec.policy.settle_s)
@@ -256,13 +271,14 @@ class _Run:
                     return None
                 continue
             report = check_answer(
-                shown.answer, shown.object, spec=self.spec, expected_id=self.wanted.external_id, known_version=None
-            )
+                shown.answer, shown.object, spec=self.spec, expected_id=self.wanted.external_id,
+                known_version=self.known_version,
+            )  # fmt: skip
             self.exchanges.append(Logged(shown.answer.exchange, report.verdicts))
             failed = report.failed
             if failed is None:
                 return shown.object
-            if last or failed.code != "checksum":
+            if last or failed.code not in READ_AGAIN:
                 raise InvalidResponse(failed.detail, code=failed.code)
         return None
 
@@ -271,7 +287,7 @@ class _Run:
         try:
             self._write(shown, shown.data, base=self._without_ours(shown.data))
         except (Rejected, Forbidden) as refused:
-            self.sending = None
+            self.sending, self.accepted = None, True
             self._log(refused.exchange)
 
     def _write(self, shown: RemoteObject, target: Json, *, base: Json) -> None:
@@ -287,6 +303,7 @@ class _Run:
             self._log(error.exchange)
         else:
             self._log(result.answer.exchange)
+            self.accepted = True
         self.sending = None
 
     def _log(self, exchange: Exchange | None) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from rollback import decide, groups, holding, journal
+from rollback import accept, decide, groups, holding, journal, service
 from rollback.budget import Budget
 from rollback.holding import RecordBusy
 from rollback.models import CompensatingTask, Group, Step
+from rollback.plan import Plan, PlannedGroup, PlannedStep
 from syncportal.sync import local
 from syncportal.sync.events import Actor
 from syncportal.sync.models import Conflict, Record, SyncJob
@@ -79,6 +80,25 @@ def test_a_group_that_no_time_was_left_to_begin_is_rejected(base: Base) -> None:
     world.run()
     assert (group().status, group().error["code"]) == ("rejected", "deadline")
     assert world.remote.log == [] and job("A").held_by == job("B").held_by == ""
+
+
+def test_groups_that_no_time_was_left_for_are_rejected_beside_one_that_is_applied(base: Base) -> None:
+    world = World(base, Scenario())
+    world.budget = Budget(call_s=10, request_s=25)
+    slug, planned = world.resource.slug, []
+    for position, name in enumerate(world.objects):
+        step = PlannedStep(slug, name, {"x": "ours"}, None, f"/groups/{position}/updates/0")
+        planned.append(PlannedGroup(f"g-{name}", (step,)))
+    plan, resources = Plan("request", tuple(planned), False, "hash"), {slug: world.resource}
+    during(world, 2, lambda: object.__setattr__(world.budget, "began", world.budget.began - 16))
+    service.carry_out(
+        plan, resources, accept.look(plan, resources, sees_all=True, user_id=base.user_id), world.clients,
+        actor=Actor("user", base.user_id, "user"), budget=world.budget, pool=world.pool, clock=world.clock,
+    )  # fmt: skip
+    first, second = Group.objects.order_by("position")
+    assert (first.status, second.status, second.error["code"]) == ("applied", "rejected", "deadline")
+    assert [write.object_id for write in world.remote.calls if write.kind == "write"] == ["A"]
+    assert (job("A").held_by, job("B").held_by, record("B").data["x"]) == ("", "", 1)
 
 
 def test_undoing_stops_when_the_whole_time_is_over_and_the_worker_goes_on(base: Base) -> None:

@@ -1,5 +1,6 @@
 """The safe undo, field by field and call by call, against a remote inside this process."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from rollback.undo import Ending, Outstanding, Undone, Wanted, compare, restored, undo, unfenced
 from syncportal.remote.client import Deadline
+from syncportal.remote.payloads import ReadResult
 from syncportal.remote.spec import ResourceSpec
 from tests.crash.remote import FakeClient, FakeRemote, Fault, Stored, ThirdParty
 from tests.factories import spec_of
@@ -203,6 +205,50 @@ def test_versions_without_order_die_when_they_differ() -> None:
     assert unfenced(late, '"b"', spec=spec()) == ()
     assert unfenced(late, '"a"', spec=spec()) == late
     assert unfenced(late, None, spec=spec()) == late
+
+
+# --- reads that lag behind
+
+
+class Lagging(FakeClient):
+    """Answers its first reads with the object as it was before the step."""
+
+    def __init__(self, at: FakeRemote, *, reads: int, version: str) -> None:
+        super().__init__(at, spec(conditional=at.conditional))
+        self.late, self.version = reads, version
+
+    def read(self, external_id: str, *, purpose: str, deadline: Deadline) -> ReadResult:
+        found = super().read(external_id, purpose=purpose, deadline=deadline)
+        if self.late <= 0:
+            return found
+        self.late -= 1
+        return replace(found, object=replace(found.object, data=BEFORE, version=self.version))
+
+
+def lagging(at: FakeRemote, *, reads: int, version: str = "1", **changes: Any) -> Undone:
+    wish = wanted(answered=SENT, answered_version="2", **changes)
+    client = Lagging(at, reads=reads, version=version)
+    return undo(wish, client, deadline=Deadline(10), now=lambda: T0, key=lambda: "key")
+
+
+def test_a_read_older_than_our_own_write_is_made_again_and_believed_by_nobody() -> None:
+    at = remote()
+    assert lagging(at, reads=1).ending is Ending.DONE
+    assert at.objects["A"].data["x"] == 1
+    result = lagging(remote(), reads=9)
+    assert (result.ending, result.code) == (Ending.LATER, "older")
+
+
+def test_without_an_order_of_versions_a_write_finds_out_whether_the_read_was_old() -> None:
+    at = remote()
+    result = lagging(at, reads=1, version='"a"', snapshot_version='"a"')
+    assert (result.ending, at.objects["A"].data["x"], at.calls[1].kind) == (Ending.DONE, 1, "write")
+    assert lagging(remote(), reads=99, version='"a"', snapshot_version='"a"').ending is Ending.LATER
+    back = remote(1, x=1)  # the version that a digest of the content is again, once it is restored
+    wish = wanted(answered=SENT, answered_version="0", snapshot_version="1")
+    again = FakeClient(back, spec())
+    assert undo(wish, again, deadline=Deadline(10), now=lambda: T0, key=lambda: "k").ending is Ending.DONE
+    assert writes(back) == 1
 
 
 # --- failures
