@@ -168,7 +168,7 @@ def _late_tasks(world: World) -> Iterator[None]:
         rows.delete()
         return True
 
-    def run_inline(group_pk: int, clients: Any, *, budget: Any, clock: Callable[[], datetime]) -> None:
+    def run_inline(group_pk: int, clients: Any, *, clock: Callable[[], datetime], **unused: Any) -> None:
         failed = [task for task in memory.tasks.pop(group_pk, []) if not undone(task, clock)]
         with transaction.atomic():
             if failed:
@@ -198,7 +198,7 @@ def _late_tasks(world: World) -> Iterator[None]:
     def recover(*, clock: Callable[[], datetime]) -> int:
         taken = real_recover(clock=clock)
         for group_pk in list(memory.tasks):
-            run_inline(group_pk, {}, budget=None, clock=clock)
+            run_inline(group_pk, {}, clock=clock)
         return taken
 
     def died() -> None:
