@@ -176,10 +176,10 @@ class Confirm:
         here = state is not None and state.deleted_at is None
         if reading.duplicate:
             return _as(base, Kind.DUPLICATE_KEY, reading.detail)
-        if reading.external_id == NO_ID:
-            return _as(base, Kind.INVALID_REMOTE, reading.detail) if reading.detail else base
         if reading.error is not None or (reading.shown is None and reading.invalid):
             return replace(_as(base, Kind.INVALID_REMOTE, reading.unreadable), forbidden=reading.forbidden)
+        if reading.external_id == NO_ID:
+            return _as(base, Kind.INVALID_REMOTE, reading.detail) if reading.detail else base
         if reading.shown is None:
             return _as(base, Kind.MISSING_REMOTE, "The remote has no such object.") if here else base
         kind = diff.compare(state.data, state.version, reading.shown, spec=self.spec) if here and state else None

@@ -148,7 +148,7 @@ def tried(discrepancy_id: int, *, outcome: str) -> None:
 def postpone(discrepancy_ids: Iterable[int], *, why: str, failed: bool = False, until: datetime) -> None:
     """Let wishes wait behind others and say why. failed: the remote was asked and failed, which is counted."""
     waiting = Discrepancy.objects.filter(pk__in=list(discrepancy_ids), wanted_at__isnull=False)
-    waiting.update(wanted_at=until, outcome=why, tries=F("tries") + failed)
+    waiting.update(wanted_at=until, outcome=why, tries=F("tries") + int(failed))
 
 
 def prune(*, before: datetime, limit: int = 1_000) -> int:

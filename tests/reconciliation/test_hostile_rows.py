@@ -6,10 +6,13 @@ from urllib.parse import quote
 
 import pytest
 
+from reconciliation import engine, runs
+from reconciliation.models import Run
 from syncportal.remote import versions
-from syncportal.remote.models import Resource
-from syncportal.remote.spec import LONGEST_ID
+from syncportal.remote.models import Gate, Resource
+from syncportal.remote.spec import LONGEST_ID, spec_for
 from syncportal.sync import pull
+from syncportal.sync.events import WORKER
 from syncportal.sync.models import Record
 from tests.reconciliation.scene import adds_up, found, reconcile
 from tests.reconciliation.test_findings import scripted
@@ -64,6 +67,18 @@ def test_what_was_pulled_agrees(server: Scripted, name: str) -> None:
     assert set(Record.objects.values_list("external_id", flat=True)) == wanted.keys() - {""}
     run = reconcile(resource)
     assert (run.matched, set(found(resource))) == (len(wanted.keys() - {""}), wanted.keys() & {""}), counts
+
+
+def test_a_row_without_an_id_that_cannot_be_looked_at_again_is_no_agreement(server: Scripted) -> None:
+    run = runs.start(scripted(server, [{"title": "no id"}]), actor=WORKER)
+    assert engine.run_slice(run.pk, seconds=0).run.phase == "confirming"
+    server.script["GET", "/things"] = (500, {})
+    for _ in range(spec_for(run.resource).most_reads):
+        Gate.objects.update(breaker="closed", open_until=None)
+        Run.objects.update(lease_until=None)
+        engine.run_slice(run.pk, seconds=5)
+    run.refresh_from_db()
+    assert (run.state, found(run.resource)) == ("finished", {"": ("invalid_remote", "open")})
 
 
 def test_only_text_that_can_be_kept_is_a_version() -> None:

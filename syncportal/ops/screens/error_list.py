@@ -27,7 +27,7 @@ from syncportal.sync.rollups import HOUR_S
 from syncportal.sync.screens.history_lists import CappedPaginator
 from syncportal.sync.screens.own_filters import OwnFilters
 from syncportal.sync.screens.page import with_back
-from syncportal.sync.screens.values import cut, time_tag
+from syncportal.sync.screens.values import cut, in_words, time_tag
 
 TREND = timedelta(hours=24)
 LONGEST_CODE = 40
@@ -185,7 +185,7 @@ class ErrorGroupAdmin(OwnFilters):
         note = format_html('<br><span class="small">{}</span>', cut(row.note, 90)) if row.note else ""
         return format_html(
             '<a class="row-title" href="{}" title="{}">{}</a><br><span class="muted small">{} · {}</span>{}',
-            address, str(row), cut(str(row), 90), row.remote, row.code or row.kind, note,
+            address, str(row), cut(str(row), 90), row.remote, row.code or in_words(row.kind), note,
         )  # fmt: skip
 
     @admin.display(description="Records", ordering="affected")
