@@ -128,7 +128,7 @@ def test_a_resolver_that_hangs_does_not_hold_the_caller(monkeypatch):
     with pytest.raises(NameNotResolved, match="in time"):
         AddressPolicy().resolve("slow.example", 80, timeout_s=0.1)
     release.set()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 4
 
 
 def test_a_url_is_taken_apart_once():

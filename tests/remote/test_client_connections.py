@@ -35,7 +35,7 @@ def test_a_dripping_answer_ends_at_the_deadline(client, part):
     with serving(script) as server:
         started = time.monotonic()
         error = failure(client, put(server.url), seconds=0.4)
-        assert 0.3 < elapsed(started) < 2
+        assert 0.3 < elapsed(started) < 4
     if part == "refusal":
         assert (error.kind, error.code, error.maybe_applied) == ("rejected", "http_400", False)
     else:
@@ -49,7 +49,7 @@ def test_a_remote_that_reads_nothing_ends_at_the_deadline(client):
         started = time.monotonic()
         request = HttpRequest(method="PUT", url=server.url, purpose="write", body=b"x" * 50_000_000, is_write=True)
         error = failure(client, request, seconds=0.4)
-        assert elapsed(started) < 2
+        assert elapsed(started) < 4
     assert (error.kind, error.maybe_applied) == ("timeout", True)
 
 
@@ -73,7 +73,7 @@ def test_a_connection_that_is_never_accepted_ends_at_the_connect_timeout():
     client = HttpClient(limits=HttpLimits(connect_timeout_s=0.3), allowed_networks=LOOPBACK)
     started = time.monotonic()
     error = failure(client, put(f"http://127.0.0.1:{listener.getsockname()[1]}/"))
-    assert elapsed(started) < 2
+    assert elapsed(started) < 4
     assert (error.kind, error.code, error.maybe_applied) == ("unreachable", "connect_timeout", False)
     for filler in (*fillers, listener):
         filler.close()
@@ -110,7 +110,7 @@ def test_a_handshake_that_hangs_ends_at_the_connect_timeout():
     with serving(lambda talk: talk.server.closing.wait(5)) as server:
         started = time.monotonic()
         error = failure(client, put(server.url.replace("http:", "https:")))
-        assert elapsed(started) < 2
+        assert elapsed(started) < 4
     assert (error.kind, error.maybe_applied) == ("unreachable", False)
 
 

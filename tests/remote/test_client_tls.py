@@ -99,5 +99,5 @@ def test_a_dripping_answer_ends_at_the_deadline_through_tls(tmp_path, part):
         started = time.monotonic()
         with pytest.raises(RemoteError) as caught:
             calling.send(put(server.url), deadline=Deadline(0.5))
-        assert elapsed(started) < 2
+        assert elapsed(started) < 4
     assert (caught.value.kind, caught.value.maybe_applied) == ("timeout", True)

