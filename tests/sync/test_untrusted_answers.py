@@ -27,7 +27,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
         ({"kind": "nul"}, ""),
         ({"kind": "surrogate"}, ""),
         ({"kind": "utf16"}, ""),
-        ({"kind": "gzip_bomb", "mb": 9}, "too_large"),
+        ({"kind": "gzip_bomb", "mb": 34}, "too_large"),
     ],
     ids=lambda value: value["kind"] + value.get("how", "") if isinstance(value, dict) else "",
 )
