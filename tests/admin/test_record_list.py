@@ -166,14 +166,14 @@ def test_assign_in_bulk(world: World) -> None:
     assert Record.objects.filter(owner=world.people["otto"]).count() == 3
 
 
-def many(world: World, count: int) -> None:
+def many(world: World, count: int, *, first: int = 0) -> None:
     now = timezone.now()
     states = [
         RecordState(
             id=0, resource_id=world.resource.pk, external_id=f"X-{n:06d}", data={"name": f"Row {n}"},
             base={"name": f"Row {n}"}, version="1", revision=1, intent=Intent.UPDATE, owner_id=None, deleted_at=None,
         )
-        for n in range(count)
+        for n in range(first, first + count)
     ]  # fmt: skip
     ids = records.insert(states, now=now)
     transitions.insert([transitions.NewJob(pk, world.resource.remote_id, False, 4) for pk in ids], now=now)
@@ -191,10 +191,24 @@ def queries_of(world: World, path: str) -> int:
 def test_the_number_of_queries_does_not_depend_on_the_number_of_rows(world: World) -> None:
     search = f"{LIST}?status=SYNCED&q={world.resource.slug}"
     pages = (LIST, search, "/admin/", "/admin/sync/synclog/", "/admin/remote/resource/")
+    many(world, 60)  # more than a page
     few = {path: queries_of(world, path) for path in pages}
-    many(world, 300)
+    many(world, 300, first=60)
     assert {path: queries_of(world, path) for path in pages} == few
     assert max(few.values()) <= 34, few
+
+
+def test_rows_are_put_in_order_before_they_are_read(world: World) -> None:
+    many(world, 60)
+    client = world.client("ops")
+    with CaptureQueriesContext(connection) as captured:
+        answer = client.get(f"{LIST}?o=1&p=2")
+    assert [row.title for row in answer.context["cl"].result_list] == sorted(
+        Record.objects.values_list("title", flat=True)
+    )[50:]
+    ordered = [query["sql"] for query in captured if 'ORDER BY "sync_record"."title"' in query["sql"]]
+    assert ["LIMIT" in sql for sql in ordered] == ["job" not in sql.partition(" FROM ")[0] for sql in ordered]
+    assert len(ordered) == 2
 
 
 def test_the_list_never_loads_the_contents(world: World) -> None:
