@@ -32,6 +32,7 @@ __all__ = ["Blocked", "BreakerChange", "CallResult", "Grant", "UNLIMITED", "bloc
 UNLIMITED: Final = 1_000_000
 PROBE_S: Final = 15.0
 WISH_S: Final = 3.0
+LONGEST_LOOK_S: Final = 5.0  # how long ago the time may have been read when a lock is taken; else it was set back
 LONGEST_LEASE: Final = timedelta(minutes=10)
 PAUSED: Final = "paused"
 BREAKER_OPEN: Final = "breaker_open"
@@ -162,14 +163,17 @@ def _take_tokens(
     if not per_second or per_second <= 0:
         return Grant(slots, UNLIMITED)
     burst = max(1.0, per_second)
-    # A clock that jumped back refills nothing; one that jumped forward fills the bucket once.
-    elapsed_s = max(0.0, (now - gate.tokens_at).total_seconds()) if gate.tokens_at is not None else math.inf
+    # A clock that jumped back refills nothing; one that jumped forward fills the bucket once. Who read the time before
+    # another took the lock refills nothing either, and leaves the other's time, or the same moments would count twice.
+    elapsed_s = (now - gate.tokens_at).total_seconds() if gate.tokens_at is not None else math.inf
+    filled_at = gate.tokens_at if -LONGEST_LOOK_S < elapsed_s < 0 else now
+    elapsed_s = max(0.0, elapsed_s)
     filled = min(burst, gate.tokens + unspent + elapsed_s * per_second)
     # A hair is added because sums of floats may end just below the whole number they mean.
     whole = max(0, math.floor(filled + 1e-9))
     taken = min(whole, max(1, math.ceil(whole * share)), whole if most is None else most)
     left = filled - taken
-    Gate.objects.filter(pk=gate.pk).update(tokens=left, tokens_at=now)
+    Gate.objects.filter(pk=gate.pk).update(tokens=left, tokens_at=filled_at)
     if taken == 0:
         return Grant(slots, 0, RATE, now + timedelta(seconds=(1 - left) / per_second))
     return Grant(slots, taken)

@@ -109,6 +109,14 @@ def test_tokens_start_full_and_refill_with_time(remote):
     assert lease(remote, per_second=10, now=after(60)).tokens == 10
 
 
+def test_a_look_at_the_time_before_another_took_the_lock_refills_nothing_twice(remote):
+    assert lease(remote, per_second=10).tokens == 10
+    assert lease(remote, per_second=10, now=after(0.5)).tokens == 5
+    assert lease(remote, per_second=10, now=after(0.2)).tokens == 0
+    assert lease(remote, per_second=10, now=after(0.5)).tokens == 0
+    assert lease(remote, per_second=10, now=after(0.6)).tokens == 1
+
+
 def test_a_rate_below_one_a_second_lets_one_call_through_at_a_time(remote):
     assert lease(remote, per_second=0.2).tokens == 1
     assert lease(remote, per_second=0.2, now=after(4.9)).tokens == 0

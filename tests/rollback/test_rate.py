@@ -76,7 +76,7 @@ def test_groups_beside_each_other_share_the_rate(master: DemoMaster) -> None:
     scene.records(*names(40))
     clients = [(scene.caller("owner"), scene.body(*names(10, 1 + 10 * number))) for number in range(4)]
     acts = [lambda one=one, body=body: one.post(ADDRESS, body).status_code for one, body in clients]
-    assert kept(master, 40, lambda: at_once(*acts), beyond=4) == [200] * 4
+    assert kept(master, 40, lambda: at_once(*acts)) == [200] * 4
 
 
 def test_a_rate_that_ends_in_the_middle_is_undone_like_any_deadline(
