@@ -3,26 +3,26 @@
 Everything is derived from the rows at the moment of asking, so `rolledBack` is never a memory.
 """
 
-from collections.abc import Iterable
-from typing import Any
-
-from django.db.models import Prefetch, prefetch_related_objects
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
 
 from rollback.models import CompensatingTask, Group, GroupedUpdate, Step
 from rollback.states import OPEN_TASKS, GroupStatus, StepStatus, TaskStatus
+from syncportal.kernel.bulk import read_rows
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 ORDER = (
     GroupStatus.RUNNING, GroupStatus.NEEDS_ATTENTION, GroupStatus.COMPENSATING, GroupStatus.COMPENSATED,
     GroupStatus.ROLLED_BACK, GroupStatus.REJECTED,
 )  # fmt: skip
 _UNDONE = frozenset({GroupStatus.REJECTED, GroupStatus.ROLLED_BACK, GroupStatus.COMPENSATED})
+_WITHOUT_TASKS = frozenset({GroupStatus.RUNNING, GroupStatus.APPLIED, GroupStatus.REJECTED})
 _UNDECIDED = frozenset({GroupStatus.APPLIED, GroupStatus.RUNNING})
-_SHOWN = ("group_id", "position", "occurrence_id", "status", "applied_version", "error", "task__task_id",
-          "task__step_id", "task__status", "task__reason", "task__next_attempt_at")  # fmt: skip
-_GROUPS = Prefetch("groups", Group.objects.order_by())
-_STEPS = Prefetch("groups__steps", Step.objects.select_related("task").only(*_SHOWN).order_by())
 _SHOWN_WHILE_RUNNING = {StepStatus.PLANNED: StepStatus.UNTOUCHED, StepStatus.SENT: StepStatus.UNKNOWN}
 
 
@@ -53,10 +53,57 @@ def http_status(statuses: Iterable[str]) -> int:
     return 200 if all(status == GroupStatus.APPLIED for status in statuses) else 207
 
 
+class _Group(NamedTuple):
+    id: int
+    request_id: int
+    group_id: str
+    status: str
+    error: Json | None
+
+
+class _Step(NamedTuple):
+    id: int
+    group_id: int
+    occurrence_id: str
+    status: str
+    applied_version: str | None
+    error: Json | None
+
+
+class _Task(NamedTuple):
+    step_id: int
+    task_id: UUID
+    status: str
+    reason: str
+    next_attempt_at: datetime | None
+
+
 def render(request: GroupedUpdate) -> Json:
     """Return the request with its groups, results in the request's order and open tasks, as it stands now."""
-    prefetch_related_objects([request], _GROUPS, _STEPS)  # no query where a list has fetched them
-    groups = [_group(group) for group in sorted(request.groups.all(), key=lambda group: group.position)]
+    return render_all([request])[0]
+
+
+def render_all(requests: Sequence[GroupedUpdate]) -> list[Json]:
+    """Return each request with its groups, as they stand now; a constant number of queries."""
+    groups = [_Group(*row) for row in read_rows(Group, [one.pk for one in requests], _Group._fields, by="request")]
+    steps = [_Step(*row) for row in read_rows(Step, [group.id for group in groups], _Step._fields, by="group")]
+    aborted = {group.id for group in groups if group.status not in _WITHOUT_TASKS}
+    undone = [step.id for step in steps if step.group_id in aborted]
+    tasks = {row[0]: _Task(*row) for row in read_rows(CompensatingTask, undone, _Task._fields, by="step")}
+    of_group = _gathered(steps, lambda step: step.group_id)
+    shown = _gathered(groups, lambda group: group.request_id)
+    return [_request(one, [_group(group, of_group[group.id], tasks) for group in shown[one.pk]]) for one in requests]
+
+
+def _gathered(rows: Iterable[T], key: Callable[[T], int]) -> defaultdict[int, list[T]]:
+    """Return rows by a key; each list in the order of the rows, which is that of the request."""
+    found: defaultdict[int, list[T]] = defaultdict(list)
+    for row in rows:
+        found[key(row)].append(row)
+    return found
+
+
+def _request(request: GroupedUpdate, groups: list[Json]) -> Json:
     statuses = [group["status"] for group in groups]
     count = sum(group["reconciliationTaskCount"] for group in groups)
     return {
@@ -71,10 +118,9 @@ def render(request: GroupedUpdate) -> Json:
     }
 
 
-def _group(group: Group) -> Json:
-    steps = sorted(group.steps.all(), key=lambda step: step.position)
-    tasks = [step.task for step in steps if hasattr(step, "task")]
-    count = sum(task.status in OPEN_TASKS for task in tasks)
+def _group(group: _Group, steps: Sequence[_Step], tasks: Mapping[int, _Task]) -> Json:
+    its_tasks = [tasks[step.id] for step in steps if step.id in tasks]
+    count = sum(task.status in OPEN_TASKS for task in its_tasks)
     return {
         "groupId": group.group_id,
         "status": group.status,
@@ -82,29 +128,33 @@ def _group(group: Group) -> Json:
         "reconciliationQueued": count > 0,
         "reconciliationTaskCount": count,
         "error": group.error,
-        "results": [_result(step, group.status) for step in steps],
-        "reconciliationTasks": [_open_task(task) for task in tasks if task.status != TaskStatus.SUCCEEDED],
+        "results": [_result(step, group.status, tasks.get(step.id)) for step in steps],
+        "reconciliationTasks": [
+            _open_task(step, tasks[step.id])
+            for step in steps
+            if step.id in tasks and tasks[step.id].status != TaskStatus.SUCCEEDED
+        ],
     }
 
 
-def _result(step: Step, group_status: str) -> Json:
+def _result(step: _Step, group_status: str, task: _Task | None) -> Json:
     status = StepStatus(step.status)
     if group_status == GroupStatus.RUNNING:
         status = _SHOWN_WHILE_RUNNING.get(status, status)
     result: Json = {"occurrenceId": step.occurrence_id, "status": status.value}
     if step.applied_version is not None:
         result["version"] = step.applied_version
-    if hasattr(step, "task"):
-        result["taskId"] = str(step.task.task_id)
+    if task is not None:
+        result["taskId"] = str(task.task_id)
     if step.error:
         result["error"] = step.error
     return result
 
 
-def _open_task(task: CompensatingTask) -> Json:
+def _open_task(step: _Step, task: _Task) -> Json:
     return {
         "taskId": str(task.task_id),
-        "occurrenceId": task.occurrence_id,
+        "occurrenceId": step.occurrence_id,
         "status": task.status,
         "reason": task.reason,
         "nextAttemptAt": task.next_attempt_at,

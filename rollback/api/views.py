@@ -53,14 +53,14 @@ class GroupedUpdateViews(ApiViews):
     lookup_value_regex = ".+"
 
     def get_queryset(self) -> QuerySet[GroupedUpdate]:
-        """Return the requests that the caller may see, with everything that an answer shows."""
-        return visibility.requests_of(self.request.user).prefetch_related("groups__steps__task")
+        """Return the requests that the caller may see."""
+        return visibility.requests_of(self.request.user)
 
     @extend_schema(summary="Grouped updates, newest first")
     def list(self, request: Request) -> Response:
         """Return a page of requests, each with its live state."""
         page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
-        return self.get_paginated_response([answers.render(row) for row in page or ()])
+        return self.get_paginated_response(answers.render_all(page or []))
 
     @extend_schema(
         summary="One grouped update, live",
