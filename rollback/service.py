@@ -1,7 +1,7 @@
 """The one entry for a grouped update: from the request's JSON to rows that say what became of it."""
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,8 +15,8 @@ from rollback.models import GroupedUpdate
 from rollback.snapshots import Snapshots
 from rollback.turns import FREE, Turns, take_turns, too_many
 from rollback.undo import Client
-from syncportal.kernel import correlation
 from syncportal.kernel.clock import running_clock
+from syncportal.kernel.crew import Crew
 from syncportal.remote import limits
 from syncportal.remote.gateway import client_for
 from syncportal.remote.models import Resource
@@ -107,12 +107,7 @@ def _in_turn(
             raise accept.RemoteUnavailable(str(no_slot)) from None
         if turns is None:
             return Performed(_earlier(planned, actor=actor), replayed=True)
-        pool = ThreadPoolExecutor(
-            turns.width,
-            thread_name_prefix="group",
-            initializer=correlation.adopt,
-            initargs=(correlation.current(),),
-        )
+        pool = Crew(turns.width)
         stack.callback(pool.shutdown, cancel_futures=True)  # a request that is refused has no more use for its reads
         accepted = carry_out(
             planned, resources, look, clients, actor=actor, budget=budget, pool=pool, clock=clock, turns=turns,

@@ -28,8 +28,3 @@ def correlated(value: str) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
-
-
-def adopt(value: str) -> None:
-    """Make `value` the current id of this thread for good: the initializer of a pool that works for one caller."""
-    _current.set(value)
