@@ -47,7 +47,8 @@ def first_ids(rows: QuerySet[Record], words: list[str], *, user: Person, most: i
 
 
 def _holds(words: list[str], *, user: Person) -> Q:
-    named = [_elsewhere(word, user=user) for word in words]
+    problems = _with_problem(words, user=user)
+    named = [_elsewhere(word) | problem for word, problem in zip(words, problems, strict=True)]
     if not any(named):
         return _written(words)
     # Few records are named, so nearly all are judged by what is written in them, for all words at once.
@@ -55,26 +56,36 @@ def _holds(words: list[str], *, user: Person) -> Q:
     return _written(words) | reduce(or_, named) & reduce(and_, each)
 
 
-def _elsewhere(word: str, *, user: Person) -> Q:
-    """Return which records a word names by number, or by what belongs to them; empty when it names none.
-
-    Few are listed: with a query in their condition PostgreSQL's processes would not share the records, because it takes
-    half of them to match.
-    """
+def _elsewhere(word: str) -> Q:
+    """Return which records a word names by number, owner or resource; empty when it names none."""
     found = Q(pk=int(word)) if word.isdecimal() and len(word) < 18 else Q()
-    belonging: dict[str, QuerySet] = {
-        "owner": get_user_model().objects.filter(username__icontains=word),
-        "resource": Resource.objects.order_by().filter(slug__icontains=word),
-        "pk": SyncJob.objects.visible_to(user).exclude(detail="").filter(detail__icontains=word),
-    }
-    most = MOST_LISTED[connection.vendor]
-    for name, holders in belonging.items():
-        ids = holders.values_list("pk", flat=True)
-        few = list(ids[: most + 1])
+    owners = get_user_model().objects.filter(username__icontains=word).values_list("pk", flat=True)
+    resources = Resource.objects.order_by().filter(slug__icontains=word).values_list("pk", flat=True)
+    for name, holders in (("owner", owners), ("resource", resources)):
+        few = list(holders[: _most() + 1])
         if few:
             # "There is one" is said, too: what a missing owner leaves unknown would make PostgreSQL judge all the rest.
-            found |= Q(**{f"{name}__isnull": False, f"{name}__in": few if len(few) <= most else ids})
+            found |= Q(**{f"{name}__isnull": False, f"{name}__in": few if len(few) <= _most() else holders})
     return found
+
+
+def _with_problem(words: list[str], *, user: Person) -> list[Q]:
+    """Return for each word which records have it in their last problem; jobs are read once for all words."""
+    each = [Q(detail__icontains=word) for word in words]
+    jobs = SyncJob.objects.visible_to(user).exclude(detail="")
+    flags = {f"holds_{number}": holds for number, holds in enumerate(each)}
+    few = list(jobs.filter(reduce(or_, each)).annotate(**flags).values_list("pk", *flags)[: _most() + 1])
+    if len(few) > _most():
+        return [Q(pk__in=jobs.filter(holds).values("pk")) for holds in each]
+    ids = [[pk for pk, *held in few if held[number]] for number in range(len(words))]
+    return [Q(pk__in=some) if some else Q() for some in ids]
+
+
+def _most() -> int:
+    """Return how many ids are listed: with a query in their condition PostgreSQL's processes would not share the
+    records, because it takes half of them to match.
+    """
+    return MOST_LISTED[connection.vendor]
 
 
 def _written(words: list[str]) -> Q:
