@@ -18,6 +18,9 @@ SINCE = {"param": "updated_since", "overlap_s": 5}
 
 @pytest.fixture
 def resource(master: DemoMaster) -> Resource:
+    """Return accounts that were changed long ago, whatever this machine's clock says."""
+    rows = tuple({**row, "updated_at": "2001-01-01T00:00:00Z"} for row in accounts(10).rows)
+    master.reset((accounts(rows=rows),))
     return make_resource(master, ACCOUNTS, modified_since=SINCE)
 
 
