@@ -28,7 +28,7 @@ from syncportal.ops.alerts import (
 from syncportal.ops.alerts.judging import Finding, Judged, Observed, Place, Rule, place_of
 from syncportal.ops.alerts.models import Alert, AlertRule
 from syncportal.ops.alerts.news import News, NewsItem
-from syncportal.ops.alerts.states import ACKNOWLEDGE, LIVE, AlertState, Message
+from syncportal.ops.alerts.states import ACKNOWLEDGE, LIVE, AlertState, Message, Severity
 from syncportal.ops.alerts.telling import Standing, message_now
 from syncportal.sync import events
 from syncportal.sync.events import Actor, Fact, Kind
@@ -215,7 +215,8 @@ def _tell(book: _Book, now: datetime) -> int:
     everything = book.all + book.fresh
     due = [(alert, message) for alert in everything if (message := message_now(standing_of(alert), now=now))]
     lately = telling.lately_told((alert.told_at for alert in everything), now)
-    due = [(alert, what) for alert, what in due if not telling.waits_for_others(alert.severity, what, lately=lately)]
+    like = telling.lately_told((a.told_at for a in everything if a.told_severity != Severity.CRITICAL), now)
+    due = [(alert, what) for alert, what in due if not telling.waits_for_others(alert.severity, what, lately=like)]
     ways = channels.usable() if due else []
     if not ways:
         return 0  # somebody will be told as soon as there is a way
@@ -231,9 +232,9 @@ def _tell(book: _Book, now: datetime) -> int:
 
 
 def lately_told(now: datetime) -> int:
-    """Return how many alerts people were told of shortly before `now`."""
-    told = Alert.objects.filter(told_at__gt=now - telling.STORM_WITHIN).values_list("told_at", flat=True)
-    return telling.lately_told(told, now)
+    """Return how many alerts people were told of shortly before `now` as something that is not critical."""
+    told = Alert.objects.filter(told_at__gt=now - telling.STORM_WITHIN).exclude(told_severity=Severity.CRITICAL)
+    return telling.lately_told(told.values_list("told_at", flat=True), now)
 
 
 def standing_of(alert: Alert) -> Standing:

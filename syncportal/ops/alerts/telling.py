@@ -2,8 +2,9 @@
 
 Guarantees: at most one notice in `PAUSE` for each alert, recovery included; nothing while it is silenced or held back;
 what was opened is closed: whoever was told of an alert is told of its end. Nobody is told twice of the same thing, but
-reminded of what nobody has taken on. In a storm of different alerts people get few messages: once `STORM` alerts were
-told of within `STORM_WITHIN`, what is not critical waits and then leaves together; what is critical never waits.
+reminded of what nobody has taken on. In a storm of different alerts people get few messages: once `STORM` that are not
+critical were told of within `STORM_WITHIN`, others like them wait until that is over, and leave together; what is
+critical never waits, and nothing waits for it.
 """
 
 from collections.abc import Iterable
@@ -81,5 +82,9 @@ def lately_told(told: Iterable[datetime | None], now: datetime) -> int:
 
 
 def waits_for_others(severity: str, message: Message, *, lately: int) -> bool:
-    """Tell whether a notice that is due waits to leave together with others; a reminder is for many anyway."""
+    """Tell whether a notice that is due waits to leave together with others; a reminder is for many anyway.
+
+    lately: how many alerts were told of within `STORM_WITHIN` as something that is not critical. As none of these is
+    told while others wait, no wait is longer.
+    """
     return lately >= STORM and severity != Severity.CRITICAL and message is not Message.REMINDER

@@ -97,6 +97,16 @@ def test_what_is_critical_does_not_wait_for_the_others(watched: Watched) -> None
     assert watched.messages() == [("opened", "breaker_open"), ("opened", "dead_letters")]
 
 
+def test_critical_ones_that_keep_coming_keep_no_other_back(watched: Watched) -> None:
+    down(watched, 5)
+    watched.evaluate()
+    watched.dead_letter(watched.billing)
+    for _ in range(3):
+        down(watched, 5)
+        watched.evaluate(minutes=5)
+    assert watched.alert("dead_letters").told == "open"
+
+
 def test_the_end_of_a_storm_is_one_message_too(watched: Watched) -> None:
     resources = [another() for _ in range(8)]
     for resource in resources:
