@@ -265,4 +265,6 @@ def acknowledge(alert_id: int, *, note: str, actor: Actor, now: datetime) -> boo
 def prune(now: datetime) -> int:
     """Remove a batch of alerts that were over long ago; return how many."""
     old = Alert.objects.filter(state=AlertState.RESOLVED, resolved_at__lt=now - KEPT_FOR)
-    return Alert.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:_BATCH])).delete()[0]
+    gone = list(old.values_list("pk", flat=True)[:_BATCH])
+    Alert.objects.filter(pk__in=gone).delete()
+    return len(gone)

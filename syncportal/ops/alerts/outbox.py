@@ -155,4 +155,6 @@ def hurry(channel_id: int, *, now: datetime) -> int:
 def prune(now: datetime) -> int:
     """Remove a batch of deliveries that ended long ago; return how many."""
     old = Delivery.objects.filter(ended_at__lt=now - KEPT_FOR, state__in=(DeliveryState.SENT, DeliveryState.FAILED))
-    return Delivery.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:_BATCH])).delete()[0]
+    gone = list(old.values_list("pk", flat=True)[:_BATCH])
+    Delivery.objects.filter(pk__in=gone).delete()
+    return len(gone)

@@ -154,3 +154,10 @@ def test_a_message_about_many_is_found_from_each_of_its_alerts(watched: Watched)
         assert list(Delivery.objects.filter(outbox.about(alert.pk))) == [told]
     other.delete()
     assert len(named(told)) == 7
+
+
+def test_what_is_removed_is_counted_without_what_ties_it_together(watched: Watched) -> None:
+    down(watched, 8)
+    watched.evaluate()
+    Delivery.objects.update(state="sent", due_at=None, ended_at=watched.now)
+    assert outbox.prune(watched.now + outbox.KEPT_FOR * 2) == 1
