@@ -1,6 +1,8 @@
 """Retrying an error group over HTTP: exactly the frozen records, in steps, by who may, followed to each row's end."""
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from syncportal.access.keys import Scope
 from syncportal.bulk import work
@@ -97,6 +99,16 @@ def test_who_may_not_retry_is_refused_and_nothing_is_frozen(world: World) -> Non
     answer = world.caller("operator").post(address, {})
     assert (answer.status_code, answer.json()["code"]) == (409, "nothing_to_retry")
     assert not BulkOperation.objects.exists()
+
+
+def test_the_list_reads_no_rows_however_many_failed(world: World) -> None:
+    client = world.caller("operator")
+    drafts = [draft_retry(world.people["operator"], world.record) for _ in range(5)]
+    BulkOperation.objects.filter(pk__in=[draft.pk for draft in drafts]).update(failed=1)
+    with CaptureQueriesContext(connection) as asked:
+        shown = client.get(OPERATIONS).json()["results"]
+    assert len(shown) == 5 and {one["notDone"] for one in shown} == {None}
+    assert sum('FROM "bulk_bulkrow"' in query["sql"] for query in asked) == 0
 
 
 def test_a_preview_of_somebody_else_or_of_an_act_that_asks_for_more_is_not_started(world: World) -> None:

@@ -48,7 +48,10 @@ class BulkPreviewShape(serializers.Serializer):
 
 @extend_schema_serializer(component_name="BulkOperation")
 class BulkOperationShape(serializers.Serializer):
-    """One act on many rows that were frozen when it was made; `preview` until it has begun."""
+    """One act on many rows that were frozen when it was made; `preview` until it has begun.
+
+    In lists `preview` and `notDone` are null: ask for the one operation.
+    """
 
     id = serializers.IntegerField()
     act = serializers.CharField()
@@ -68,12 +71,13 @@ class BulkOperationShape(serializers.Serializer):
     startedAt = UtcTime(source="started_at", allow_null=True)
     finishedAt = UtcTime(source="finished_at", allow_null=True)
 
-    @extend_schema_field(CountedShape(many=True))
-    def get_notDone(self, operation: BulkOperation) -> list[dict[str, Any]]:
-        """Return why rows were left out or failed, the most frequent first; in lists only for one that has any."""
-        if not operation.skipped + operation.failed:
-            return []
-        whys = journal.outcomes(operation, states=[RowState.SKIPPED, RowState.FAILED])
+    @extend_schema_field(CountedShape(many=True, allow_null=True))
+    def get_notDone(self, operation: BulkOperation) -> list[dict[str, Any]] | None:
+        """Return why rows were left out or failed, the most frequent first; null in lists."""
+        if self.context.get("user") is None:
+            return None
+        some = operation.skipped + operation.failed
+        whys = journal.outcomes(operation, states=[RowState.SKIPPED, RowState.FAILED]) if some else []
         return [{"why": why, "count": count} for why, count in whys]
 
     @extend_schema_field(BulkPreviewShape(allow_null=True))
