@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import F, QuerySet
+from django.db.models import Case, F, QuerySet, TextField, Value, When
 
 from reconciliation import states
 from reconciliation.models import Discrepancy
@@ -104,7 +104,7 @@ def close(resource_id: int, external_ids: Iterable[str], *, now: datetime) -> in
     rows = Discrepancy.objects.filter(
         resource_id=resource_id, external_id__in=list(external_ids), state__in=sorted(states.SETTLE.sources)
     )
-    return rows.update(state=State.CLOSED, settled_at=now, seen_at=now, **_NO_WISH)
+    return rows.update(state=State.CLOSED, settled_at=now, seen_at=now, **_WISH_DROPPED)
 
 
 def close_unseen(resource_id: int, external_id: str, *, run_id: int, now: datetime) -> int:
@@ -112,7 +112,7 @@ def close_unseen(resource_id: int, external_id: str, *, run_id: int, now: dateti
     rows = Discrepancy.objects.filter(
         resource_id=resource_id, external_id=external_id, state__in=sorted(states.SETTLE.sources)
     )
-    return rows.exclude(run_id=run_id).update(state=State.CLOSED, settled_at=now, **_NO_WISH)
+    return rows.exclude(run_id=run_id).update(state=State.CLOSED, settled_at=now, **_WISH_DROPPED)
 
 
 def fix(discrepancy_ids: Iterable[int], *, outcome: str, user_id: int | None, now: datetime) -> int:
@@ -125,7 +125,7 @@ def ignore(discrepancy_ids: Iterable[int], *, reason: str, user_id: int | None, 
     """Accept these until they change, and return those that were open."""
     ids = set(_from(discrepancy_ids, states.IGNORE.sources).values_list("pk", flat=True))
     rows = _from(ids, states.IGNORE.sources)
-    rows.update(state=State.IGNORED, ignore_reason=reason, settled_by_id=user_id, settled_at=now, **_NO_WISH)
+    rows.update(state=State.IGNORED, ignore_reason=reason, settled_by_id=user_id, settled_at=now, **_WISH_DROPPED)
     return ids
 
 
@@ -158,6 +158,9 @@ def prune(*, before: datetime, limit: int = 1_000) -> int:
 
 
 _NO_WISH: dict[str, Any] = {"wanted": "", "wanted_at": None}
+# What stands in `outcome` while a repair is wanted says why it waits.
+_LAST_REPAIR = Case(When(wanted_at__isnull=True, then=F("outcome")), default=Value(""), output_field=TextField())
+_WISH_DROPPED = _NO_WISH | {"outcome": _LAST_REPAIR}
 
 
 def _from(discrepancy_ids: Iterable[int], sources: Collection[str]) -> QuerySet[Discrepancy]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reconciliation import engine, fixing, repairs, runs
+from reconciliation import engine, findings, fixing, repairs, runs
 from reconciliation.bulk_acts import how_it_went
 from reconciliation.models import Discrepancy, Run
 from reconciliation.pace import Pace
@@ -227,6 +227,22 @@ def test_a_repair_whose_object_always_fails_is_given_up_and_can_be_asked_for_aga
     big.faults.remove(rule.number)
     assert repairs.request([row.pk], direction="take_remote", actor=person()).ids
     assert turn().state == "fixed"
+
+
+@pytest.mark.parametrize("end", ["closed", "ignored"])
+def test_a_repair_that_nobody_waits_for_any_more_is_not_said_to_wait(big: DemoMaster, end: str) -> None:
+    resource, _ = agreed(big, policy={"repair": {"data_mismatch": "alert"}})
+    big.edit("accounts", "ACC-0001", city="Elsewhere")
+    reconcile(resource)
+    row = Discrepancy.objects.get()
+    repairs.request([row.pk], direction="take_remote", actor=person())
+    findings.postpone([row.pk], why="Waiting, tried 1 of 9 times.", failed=True, until=db_now())
+    if end == "closed":
+        findings.close(resource.pk, [row.external_id], now=db_now())
+    else:
+        findings.ignore([row.pk], reason="Known.", user_id=None, now=db_now())
+    row.refresh_from_db()
+    assert (row.state, row.wanted_at, row.outcome) == (end, None, "")
 
 
 def test_a_repair_that_may_not_be_tried_now_waits_and_says_why(big: DemoMaster) -> None:
