@@ -37,23 +37,32 @@ class Crew(Executor):
         """Take how many calls may run at once; the caller's correlation id is theirs too."""
         self._width, self._correlation_id = width, correlation.current()
         self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
-        self._working = 0
+        self._workers: set[object] = set()  # begun, or about to be
         self._changed = Condition()
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run a call as soon as fewer than `width` are running."""
+        """Run a call as soon as fewer than `width` are running; raises RuntimeError where no thread can be had."""
         future: Future[T] = Future()
         with self._changed:
             self._waiting.append((future, partial(fn, *args, **kwargs)))
-            starts = self._working < self._width
-            self._working += starts
-        if starts:
-            _threads.submit(self._work)
+            if len(self._workers) < self._width:
+                self._add_worker()
         return future
 
-    def _work(self) -> None:
+    def _add_worker(self) -> None:
+        worker = object()
+        self._workers.add(worker)
+        try:
+            _threads.submit(self._work, worker)
+        except RuntimeError:  # the pool may have queued it all the same: then it finds that it was given up
+            self._workers.discard(worker)
+            if not self._workers:
+                self._waiting.pop()
+                raise
+
+    def _work(self, worker: object) -> None:
         with correlation.correlated(self._correlation_id):
-            while (taken := self._next()) is not None:
+            while (taken := self._next(worker)) is not None:
                 future, call = taken
                 if not future.set_running_or_notify_cancel():
                     continue
@@ -63,13 +72,13 @@ class Crew(Executor):
                     future.set_exception(error)
                 else:
                     future.set_result(result)
-                del taken, future, call  # a thread that waits keeps nothing of its last call alive
+                del taken, future, call  # the traceback of an error leads to this frame, which must not lead back to it
 
-    def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
+    def _next(self, worker: object) -> tuple[Future[Any], Callable[[], Any]] | None:
         with self._changed:
-            if self._waiting:
+            if self._waiting and worker in self._workers:
                 return self._waiting.popleft()
-            self._working -= 1
+            self._workers.discard(worker)
             self._changed.notify_all()
             return None
 
@@ -79,4 +88,4 @@ class Crew(Executor):
             if cancel_futures:
                 for future, _ in self._waiting:
                     future.cancel()
-            self._changed.wait_for(lambda: not wait or not self._working)
+            self._changed.wait_for(lambda: not wait or not self._workers)

@@ -2,7 +2,9 @@
 
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
+from functools import partial
 
 import pytest
 
@@ -118,3 +120,33 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
         except BaseException:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_call_for_which_no_thread_can_be_made_waits_for_those_there_are_or_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate, crew, lonely = Gate(), Crew(2), Crew(2)
+    running = crew.submit(gate.call, 1)
+    gate.wait_for(1)
+    queued: list[Callable[[], None]] = []
+
+    def refuse(call: Callable[..., None], *args: object) -> None:
+        queued.append(partial(call, *args))  # as the standard pool does before it fails to start a thread
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("syncportal.kernel.crew._threads.submit", refuse)
+        waiting = crew.submit(gate.call, 2)
+        with pytest.raises(RuntimeError):
+            lonely.submit(gate.call, 3)
+    for late in queued:
+        late()
+    assert (gate.order, waiting.done()) == ([1], False)
+    gate.open.set()
+    assert (running.result(SOON), waiting.result(SOON)) == (1, 2)
+    for one in (crew, lonely):
+        ending = threading.Thread(target=one.shutdown, daemon=True)
+        ending.start()
+        ending.join(SOON)
+        assert not ending.is_alive()
+        assert one.submit(int).result(SOON) == 0
