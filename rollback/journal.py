@@ -8,9 +8,10 @@ committed here before it is sent. Callers provide the transaction where several 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
 from rollback import states
@@ -82,9 +83,10 @@ def renew(group: Group, *, now: datetime) -> None:
     """Prolong a running group's lease where a third of it is over; whoever recovered the group keeps it."""
     if group.lease_until is not None and group.lease_until - now > timedelta(seconds=GROUP_LEASE_S - RENEW_S):
         return
-    group.lease_until = now + timedelta(seconds=GROUP_LEASE_S)
-    row = {"pk": group.pk, "claim_no": group.claim_no, "lease_until": group.lease_until, "updated_at": now}
+    until = now + timedelta(seconds=GROUP_LEASE_S)
+    row = {"pk": group.pk, "claim_no": group.claim_no, "lease_until": until, "updated_at": now}
     update_rows(Group, [row], guard=("claim_no",), where="t.status = 'running'")
+    transaction.on_commit(partial(setattr, group, "lease_until", until))  # one that is rolled back is made again
 
 
 def _while_ours(group: Group) -> tuple[str, list[Any]]:

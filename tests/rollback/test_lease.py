@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 
 from rollback import journal
 from rollback.models import Group, Step
@@ -40,6 +40,24 @@ def test_a_lease_is_renewed_once_a_third_of_it_is_over(base: Base, spent_s: floa
     world.run()
     assert (seen[1] > seen[0], Group.objects.get().status) == (renewed, "applied")
     assert not renewed or seen[1] - seen[0] >= timedelta(seconds=spent_s)
+
+
+def test_a_renewal_that_was_rolled_back_is_made_again(base: Base) -> None:
+    world, renewed = World(base, Scenario()), []
+
+    def late() -> None:
+        group = Group.objects.get()
+        now = group.created_at + timedelta(seconds=20)
+        with pytest.raises(OperationalError), transaction.atomic():
+            journal.renew(group, now=now)
+            raise OperationalError("database is locked")
+        with transaction.atomic():
+            journal.renew(group, now=now)
+        renewed.append(Group.objects.get().lease_until - now)
+
+    during(world, 2, late)
+    world.run()
+    assert renewed == [timedelta(seconds=journal.GROUP_LEASE_S)]
 
 
 def test_a_request_that_was_recovered_while_it_read_sends_nothing_and_keeps_nothing(base: Base) -> None:
