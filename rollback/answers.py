@@ -4,14 +4,14 @@ Everything is derived from the rows at the moment of asking, so `rolledBack` is 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from rollback.models import CompensatingTask, Group, GroupedUpdate, Step
 from rollback.states import OPEN_TASKS, GroupStatus, StepStatus, TaskStatus
-from syncportal.kernel.bulk import read_rows
+from syncportal.kernel.bulk import among, read_rows
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -71,11 +71,16 @@ class _Step(NamedTuple):
 
 
 class _Task(NamedTuple):
+    """A task, and where its step and its group stand at the same moment."""
+
     step_id: int
     task_id: UUID
     status: str
     reason: str
     next_attempt_at: datetime | None
+    step__status: str
+    step__group_id: int
+    step__group__status: str
 
 
 def render(request: GroupedUpdate) -> Json:
@@ -88,11 +93,22 @@ def render_all(requests: Sequence[GroupedUpdate]) -> list[Json]:
     groups = [_Group(*row) for row in read_rows(Group, [one.pk for one in requests], _Group._fields, by="request")]
     steps = [_Step(*row) for row in read_rows(Step, [group.id for group in groups], _Step._fields, by="group")]
     aborted = {group.id for group in groups if group.status not in _WITHOUT_TASKS}
-    undone = [step.id for step in steps if step.group_id in aborted]
-    tasks = {row[0]: _Task(*row) for row in read_rows(CompensatingTask, undone, _Task._fields, by="step")}
+    tasks = _tasks(aborted)
+    # An undo may have ended since the groups were read: an open group without open tasks would be no answer.
+    now = {task.step__group_id: task.step__group__status for task in tasks.values()}
+    groups = [group._replace(status=now.get(group.id, group.status)) for group in groups]
+    steps = [step._replace(status=tasks[step.id].step__status) if step.id in tasks else step for step in steps]
     of_group = _gathered(steps, lambda step: step.group_id)
     shown = _gathered(groups, lambda group: group.request_id)
     return [_request(one, [_group(group, of_group[group.id], tasks) for group in shown[one.pk]]) for one in requests]
+
+
+def _tasks(group_ids: Collection[int]) -> dict[int, _Task]:
+    """Return the tasks of groups by their step's id, all as of one moment."""
+    if not group_ids:
+        return {}
+    rows = CompensatingTask.objects.filter(step__group__in=among(group_ids)).order_by().values_list(*_Task._fields)
+    return {row[0]: _Task(*row) for row in rows}
 
 
 def _gathered(rows: Iterable[T], key: Callable[[T], int]) -> defaultdict[int, list[T]]:

@@ -1,12 +1,15 @@
 """What the worker makes of a compensating task: waiting, giving up, and what is told of it."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
+from django.db import connection
 from django.db.models import F
 
-from rollback import compensate, journal
-from rollback.models import CompensatingTask, Group, Step
+from rollback import answers, compensate, journal
+from rollback.models import CompensatingTask, Group, GroupedUpdate, Step
 from syncportal.ops.screens.guarantees import guarantee_lines
 from syncportal.remote.errors import Throttled
 from syncportal.remote.models import Resource
@@ -54,6 +57,26 @@ def test_a_task_that_the_request_did_not_reach_is_due_at_once(base: Base, monkey
     world = started(base, faults=((2, Fault.APPLIED_TIMEOUT),))
     assert the_task().next_attempt_at <= world.clock.now
     assert Group.objects.get().inline is False
+
+
+def test_an_undo_that_ends_while_it_is_told_is_told_as_ended(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rollback.budget.Budget.left", lambda self: 0.5)
+    world = started(base, faults=((2, Fault.APPLIED_TIMEOUT),))
+    assert the_task().status == "pending"
+    begun: list[str] = []
+
+    def end_first(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        if "rollback_compensatingtask" in sql and not begun:
+            begun.append(sql)
+            world.run_on()
+        return execute(sql, *rest)
+
+    request = GroupedUpdate.objects.get()
+    with connection.execute_wrapper(end_first):
+        told = answers.render(request)
+    assert begun
+    assert told == answers.render(request)
+    assert (told["status"], told["rolledBack"], told["reconciliationTaskCount"]) == ("compensated", True, 0)
 
 
 def waiting(base: Base, fault: Fault = Fault.FAULT, **particulars: object) -> World:
