@@ -12,6 +12,9 @@ from datetime import datetime, timedelta
 from django.db import connection
 from django.utils import timezone
 
+# Linux's goes on while the machine sleeps: a write after that must not be on file as sent before it.
+_ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 def db_now() -> datetime:
     """Return the database's current time (aware, UTC).
@@ -27,5 +30,5 @@ def db_now() -> datetime:
 
 def running_clock() -> Callable[[], datetime]:
     """Return a clock that is set by the database's once and runs by itself: for one request's many small steps."""
-    began, started = db_now(), time.monotonic()
-    return lambda: began + timedelta(seconds=time.monotonic() - started)
+    began, started = db_now(), time.clock_gettime(_ELAPSED)
+    return lambda: began + timedelta(seconds=time.clock_gettime(_ELAPSED) - started)
