@@ -30,9 +30,10 @@ def main() -> int:
     if "BENCH_DATABASE" not in os.environ:
         return stage.rerun_for_each("bench.groups", options.database, sys.argv[1:])
     stage.prepare()
-    with stage.master(accounts=3_000, latency_ms=options.latency_ms) as url:
+    needed = 4 * options.rounds * sum(SIZES) + 16 * PARALLEL  # each group gets accounts that no other group had
+    with stage.master(accounts=needed, latency_ms=options.latency_ms) as url:
         resource = stage.make_resource(url)
-        stage.agreed_records(resource, range(1, 3_001))
+        stage.agreed_records(resource, range(1, needed + 1))
         bench = Bench(url, resource)
         bench.warm_up()
         worst = max(
