@@ -20,14 +20,15 @@ from syncportal.sync.models import Record, SyncJob
 from syncportal.sync.querysets import Person
 
 MOST_WORDS = 8
+MOST_LETTERS = 1_000  # SQLite refuses a pattern of 50,000 bytes
 MOST_LISTED = {"postgresql": 10_000, "sqlite": 500}
 TELLING = 3
 _ASCII = re.compile(r"[\x00-\x7f]*")
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words that are looked for; of an id written as #42 the number."""
-    return [word.lstrip("#") or word for word in text.replace("\x00", "").split()[:MOST_WORDS]]
+    """Return the words that are looked for; of an id written as #42 the number, of an endless word its beginning."""
+    return [(word.lstrip("#") or word)[:MOST_LETTERS] for word in text.replace("\x00", "").split()[:MOST_WORDS]]
 
 
 def first_ids(rows: QuerySet[Record], words: list[str], *, user: Person, most: int) -> list[int]:

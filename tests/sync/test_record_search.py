@@ -156,3 +156,9 @@ def test_jobs_and_records_are_read_once_for_all_words(made: dict[str, int]) -> N
     assert len(over_records) == 1
     assert "SELECT" not in over_records[0].removeprefix("SELECT")  # nothing in it keeps PostgreSQL's processes apart
     assert sum("sync_" in query["sql"] or "LIKE" in query["sql"] for query in captured) == 6
+
+
+def test_a_word_without_an_end_is_looked_for_by_its_beginning(made: dict[str, int]) -> None:
+    assert found("plain " + "x" * 60_000) == []
+    Record.objects.filter(pk=made["D-4"]).update(data={"name": "y" * 60_000})
+    assert found("y" * 60_000) == ["D-4"]
