@@ -47,6 +47,7 @@ COMPENSATE = "rollback.workers.compensate"
 POSTPONE_S = 5.0
 CANNOT_START_S = 60.0
 JITTER = 0.25
+FENCE_RUNS = 3  # runs in which a remote has to refuse a fence before time settles what it was for
 ClientFor = Callable[[Resource], Client]
 
 
@@ -174,6 +175,7 @@ def wanted_of(task: CompensatingTask) -> Wanted:
         answered_version=task.step.applied_version,
         force=task.force,
         looked_at=task.looked_at,
+        fence_again=task.attempts < min(FENCE_RUNS, task.max_attempts),
     )
 
 

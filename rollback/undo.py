@@ -34,6 +34,7 @@ Json = dict[str, Any]
 READ_AGAIN = frozenset({"checksum", "older"})
 MAX_REFUSALS = 3
 MAX_ROUNDS = 8
+FENCES = 2
 UNFENCED = "The remote does not change the version on an equal write: only the settle window was waited for."
 UNCONDITIONAL = "The remote has no conditional writes: only the settle window was waited for."
 
@@ -90,6 +91,7 @@ class Wanted:
     answered: the content that came back, None if nothing did; it may show somebody else's fields as well.
     answered_version: the version that came back with it; a read that shows an older one proves nothing.
     force: overwrite others' changes too, but with looked_at only those that a person looked at.
+    fence_again: a fence that the remote refuses is tried in another run before time settles what it was for.
     """
 
     external_id: str
@@ -101,6 +103,7 @@ class Wanted:
     answered_version: str | None = None
     force: bool = False
     looked_at: Json | None = None
+    fence_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +214,7 @@ class _Run:
 
     def _rounds(self) -> Undone:
         """Read, write what is needed, and read again, until a read proves that nothing is left to do."""
-        fenced = False
+        fences = refused = 0
         while self.refusals < MAX_REFUSALS and self.rounds < MAX_ROUNDS:
             self.rounds += 1
             shown = self._read()
@@ -227,10 +230,12 @@ class _Run:
                 self._fence(shown)  # refused as stale if the read was, and harmless else
                 continue
             arriving = unfenced(self.outstanding, shown.version, spec=self.spec)
-            if arriving and not fenced and self.spec.conditional and shown.version is not None:
-                fenced = True
-                self._fence(shown)
+            if arriving and self.spec.conditional and shown.version is not None and fences == refused < FENCES:
+                fences, refused = fences + 1, refused + (not self._fence(shown))
                 continue
+            if arriving and refused == FENCES and self.wanted.fence_again:
+                detail = "The remote refuses the write that would keep a late one of ours out."
+                return self._end(Ending.LATER, code="fence_refused", detail=detail)
             settled_at = self._settled_at(arriving)
             if settled_at is not None and self.now() < settled_at:
                 detail = "A write of ours may still arrive; only time settles that."
@@ -282,13 +287,15 @@ class _Run:
                 raise InvalidResponse(failed.detail, code=failed.code)
         return None
 
-    def _fence(self, shown: RemoteObject) -> None:
-        """Write the object back as it is; a remote that refuses that for good leaves only time to settle it."""
+    def _fence(self, shown: RemoteObject) -> bool:
+        """Write the object back as it is; False when the remote refuses that, other than as stale."""
         try:
             self._write(shown, shown.data, base=self._without_ours(shown.data))
         except (Rejected, Forbidden) as refused:
             self.sending, self.accepted = None, True
             self._log(refused.exchange)
+            return False
+        return True
 
     def _write(self, shown: RemoteObject, target: Json, *, base: Json) -> None:
         """Write under the version just read; a refusal as stale, or because it is gone, means: read again."""

@@ -8,7 +8,7 @@ import pytest
 from tests.crash import matrix
 from tests.crash.matrix import Tally
 from tests.crash.remote import Fault, ThirdParty
-from tests.crash.scenario import Scenario
+from tests.crash.scenario import AT_END, Scenario
 from tests.crash.world import Base, prepared
 
 SHARDS = 12
@@ -61,6 +61,16 @@ def test_no_death_while_steps_are_written_ahead_that_were_never_called_breaks_a_
 def test_the_single_faults_make_the_runs_that_are_promised(base: Base) -> None:
     runs = sum(1 + len(matrix.judged(base, scenario, Tally()).points) for scenario in matrix.families())
     assert runs == CORE_RUNS
+
+
+def test_a_write_that_arrives_after_all_windows_is_fenced_off_by_a_remote_that_refused_that_once(base: Base) -> None:
+    """The request dies with its write under way, the recovery too, and the fence is answered 4xx."""
+    faults = ((5, Fault.REJECTED), (9, Fault.APPLIED_FAULT))
+    scenario = Scenario(faults=faults, deliver_after=AT_END, crash=16, again=16, between=True, pushed=True)
+    tally = Tally()
+    world = matrix.judged(base, scenario, tally)
+    assert tally.bad == 0, _explained(tally)
+    assert "http write sent" in world.points[-1]
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))

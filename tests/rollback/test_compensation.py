@@ -225,7 +225,20 @@ def test_an_object_that_goes_between_reading_and_writing_is_gone_too(base: Base)
     assert (the_task().status, the_task().reason) == ("failed_permanent", "gone")
 
 
-def test_a_fence_that_is_refused_ends_no_task(base: Base) -> None:
-    world = World(base, Scenario(faults=((2, Fault.TIMEOUT), (4, Fault.REJECTED)))).run()
-    assert (the_task().status, Group.objects.get().status) == ("succeeded", "compensated")
+@pytest.mark.parametrize(
+    ("refusals", "attempts", "status"),
+    [
+        ((4,), 1, "rolled_back"),  # tried again at once
+        ((4, 6), 2, "compensated"),  # by the worker
+        ((4, 6, 9, 11, 14, 16, 19, 21), 3, "compensated"),  # time settles it
+    ],
+)
+def test_a_fence_that_is_refused_ends_no_task(
+    base: Base, refusals: tuple[int, ...], attempts: int, status: str
+) -> None:
+    faults = ((2, Fault.TIMEOUT), *((call, Fault.REJECTED) for call in refusals))
+    world = World(base, Scenario(faults=faults)).run()
+    task = the_task()
+    assert (task.status, task.attempts, Group.objects.get().status) == ("succeeded", attempts, status)
+    assert bool(task.weaker_promise) is (attempts == 3)
     assert world.remote.objects["A"].data["x"] == 1

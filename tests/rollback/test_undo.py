@@ -179,6 +179,23 @@ def test_where_equal_writes_keep_the_version_only_time_settles(merge: bool) -> N
     assert (later.ending, later.weaker_promise != "") == (Ending.DONE, True)
 
 
+def test_a_fence_that_is_refused_once_is_tried_again_at_once() -> None:
+    at = remote(1, x=1, faults={1: Fault.REJECTED})
+    result = run(unknown(), at, now=T0 + timedelta(hours=1))
+    assert (result.ending, result.weaker_promise, at.objects["A"].version) == (Ending.DONE, "", 2)
+
+
+def test_a_fence_that_is_refused_again_is_tried_in_other_runs_before_time_settles() -> None:
+    refusing: dict[int, Fault] = {1: Fault.REJECTED, 3: Fault.REJECTED}
+    late = T0 + timedelta(hours=1)
+    again = run(unknown(fence_again=True), remote(1, x=1, faults=refusing), now=late)
+    assert (again.ending, again.code, again.outstanding) == (Ending.LATER, "fence_refused", unknown().outstanding)
+    last = run(unknown(), remote(1, x=1, faults=refusing), now=late)
+    assert (last.ending, last.weaker_promise != "", last.outstanding) == (Ending.DONE, True, ())
+    early = run(unknown(), remote(1, x=1, faults=refusing), now=T0)
+    assert early.ending is Ending.POSTPONED
+
+
 def test_without_conditional_writes_only_time_settles() -> None:
     at = remote(1, x=1, conditional=False)
     waiting = run(unknown(), at)
